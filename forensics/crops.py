@@ -1,0 +1,89 @@
+"""Square face crops from full-resolution frames; pure. Training and scanning cut with the same code.
+
+A crop never contains invented pixels: the square is moved, then shrunk, until it lies inside the
+picture, and black bars do not count as picture. Padding and bars both tell a network which camera
+or tool made a video, which is not what it should learn.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# Bars are coded at or near video black (16 in limited range, 0 in RGB); compression noise adds a few levels.
+_BAR_LEVEL = 24
+# A bar that takes more than this share of a side is a dark picture, not a bar.
+_LARGEST_BAR = 0.45
+
+
+def picture_area(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    """The part of a frame (H, W, 3) uint8 inside letterbox or pillarbox bars, as xyxy in pixels.
+
+    A row or column belongs to a bar when 98% of it is black. Returns the whole frame when the
+    dark border is too large to be a bar.
+    """
+    height, width = pixels.shape[:2]
+    luma = pixels.max(axis=2) if pixels.size < 1_000_000 else pixels[::2, ::2].max(axis=2)
+    step_y, step_x = height / luma.shape[0], width / luma.shape[1]
+    dark = luma <= _BAR_LEVEL
+    rows = dark.mean(axis=1) < 0.98
+    columns = dark.mean(axis=0) < 0.98
+    if not rows.any() or not columns.any():
+        return 0, 0, width, height
+    top, bottom = _span(rows)
+    left, right = _span(columns)
+    y0, y1 = (round(top * step_y), round(bottom * step_y)) if _is_bar(rows) else (0, height)
+    x0, x1 = (round(left * step_x), round(right * step_x)) if _is_bar(columns) else (0, width)
+    return x0, y0, min(x1, width), min(y1, height)
+
+
+def _span(lit: NDArray[np.bool_]) -> tuple[int, int]:
+    indices = np.flatnonzero(lit)
+    return int(indices[0]), int(indices[-1]) + 1
+
+
+def _is_bar(lit: NDArray[np.bool_]) -> bool:
+    first, last = _span(lit)
+    return max(first, len(lit) - last) <= _LARGEST_BAR * len(lit)
+
+
+def square_box(
+    xyxy: NDArray[np.float32], margin: float, area: tuple[int, int, int, int]
+) -> tuple[int, int, int, int]:
+    """The square of side margin x the longer box side around the box centre, inside `area`.
+
+    Moved first, then shrunk, so that it lies inside `area` (xyxy in pixels). Returns integers
+    (x0, y0, x1, y1) with x1 - x0 == y1 - y0 >= 1.
+    """
+    x0, y0, x1, y1 = (float(value) for value in xyxy)
+    left, top, right, bottom = area
+    side = round(margin * max(x1 - x0, y1 - y0))
+    side = max(1, min(side, right - left, bottom - top))
+    cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
+    sx = min(max(round(cx - side / 2), left), right - side)
+    sy = min(max(round(cy - side / 2), top), bottom - side)
+    return sx, sy, sx + side, sy + side
+
+
+def cut(
+    pixels: NDArray[np.uint8], box: tuple[int, int, int, int], size: int
+) -> NDArray[np.uint8]:
+    """Cut an integer box from (H, W, 3) uint8 and scale it to (size, size, 3) uint8.
+
+    Area averaging when shrinking (no aliasing, which would look like a manipulation's trace),
+    bilinear when enlarging.
+    """
+    x0, y0, x1, y1 = box
+    region = pixels[y0:y1, x0:x1]
+    if region.shape[0] == size and region.shape[1] == size:
+        return np.ascontiguousarray(region)
+    mode = cv2.INTER_AREA if region.shape[0] > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(region, (size, size), interpolation=mode), dtype=np.uint8)
+
+
+def face_crop(
+    pixels: NDArray[np.uint8], xyxy: NDArray[np.float32], *, margin: float, size: int
+) -> NDArray[np.uint8]:
+    """The crop a detector sees: `xyxy` in pixels of `pixels`, result (size, size, 3) uint8 RGB."""
+    return cut(pixels, square_box(xyxy, margin, picture_area(pixels)), size)

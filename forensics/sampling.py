@@ -1,0 +1,30 @@
+"""Which moments of a video to look at; pure arithmetic in seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forensics.config import SamplingConfig
+
+
+def sample_times(
+    config: SamplingConfig, first_s: float, last_s: float, listed_frames: int
+) -> NDArray[np.float64]:
+    """Positions to read, in seconds, ascending, each inside [first_s, last_s].
+
+    Evenly spaced from the first shown frame to the last, both included, as the field's
+    `linspace(0, N - 1, n)` does over indices; with `fps`, one position every 1/fps seconds.
+    `start_s` and `end_s` count from the first shown frame. A video with fewer listed frames than
+    asked gets one position per frame. The result is empty where [start_s, end_s] lies behind the end.
+    """
+    start = first_s + (config.start_s or 0.0)
+    end = last_s if config.end_s is None else min(last_s, first_s + config.end_s)
+    if start > last_s:
+        return np.empty(0)
+    if config.fps is not None:
+        return np.arange(start, end + 1e-9, 1.0 / config.fps)
+    count = min(config.frames, max(listed_frames, 1))
+    if count == 1:
+        return np.array([(start + end) / 2])
+    return np.linspace(start, end, count)
