@@ -1,0 +1,98 @@
+"""Reports as text and files: WRITERS maps a suffix to the function that makes its text.
+
+`document.py` is the content, `schema.json` its JSON Schema, `table.py` the row of a CSV.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from forensics.errors import ConfigError
+from forensics.report.document import printable, readable_path, to_document
+from forensics.report.moments import Moment, most_suspicious
+from forensics.report.table import COLUMNS, csv_header, csv_row
+from forensics.structures import Report
+
+__all__ = [
+    "COLUMNS",
+    "WRITERS",
+    "Moment",
+    "csv_header",
+    "csv_row",
+    "json_line",
+    "most_suspicious",
+    "printable",
+    "readable_path",
+    "schema",
+    "to_document",
+    "write",
+    "write_text",
+]
+
+
+def json_line(report: Report) -> str:
+    """One report as one line of JSON Lines, line break included.
+
+    Pure ASCII: no terminal encoding can break it and no file name can smuggle an escape sequence
+    through it.
+    """
+    return json.dumps(to_document(report), allow_nan=False) + "\n"
+
+
+def _json_text(reports: Sequence[Report]) -> str:
+    """One indented document; JSON Lines for several."""
+    if len(reports) == 1:
+        return json.dumps(to_document(reports[0]), allow_nan=False, indent=2) + "\n"
+    return "".join(json_line(report) for report in reports)
+
+
+def _csv_text(reports: Sequence[Report]) -> str:
+    """A header and one row per file."""
+    return csv_header() + "".join(csv_row(report) for report in reports)
+
+
+WRITERS: dict[str, Callable[[Sequence[Report]], str]] = {
+    ".json": _json_text,
+    ".csv": _csv_text,
+}
+
+
+def write(path: str | Path, reports: Report | Sequence[Report]) -> None:
+    """Write one or several reports to `path`; its suffix names the format (`WRITERS`).
+
+    The file appears whole or not at all. Raises ConfigError for an unknown suffix and OSError when
+    the disk refuses.
+    """
+    target = Path(path)
+    writer = WRITERS.get(target.suffix.lower())
+    if writer is None:
+        raise ConfigError(f"{target}: no writer for this suffix; use one of {', '.join(WRITERS)}")
+    write_text(target, writer([reports] if isinstance(reports, Report) else reports))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 `text` to `path` through a temporary file beside it, so never half of it."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        # O_EXCL: never through a link somebody else laid; 0o666: the user's umask decides.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            # Without it a full disk or a crash can still leave an empty file under the final name.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `to_document`."""
+    return json.loads(resources.files(__name__).joinpath("schema.json").read_text("utf-8"))
