@@ -1,0 +1,85 @@
+"""Tracks -> scores: crops of all tracks in batches through the network, calibrated once, here.
+
+Legend: B crops of one batch, S crop side in pixels, T faces of a track.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from forensics import calibration
+from forensics.checkpoint import Checkpoint
+from forensics.errors import CheckpointError
+from forensics.preprocess import normalise
+from forensics.structures import Track, TrackScore
+
+
+def _mean(logits: NDArray[np.float64]) -> float:
+    return float(logits.mean())
+
+
+# (T,) logits -> the track's score; the keys are those of a card's `aggregation`.
+AGGREGATIONS: dict[str, Callable[[NDArray[np.float64]], float]] = {"mean": _mean}
+
+
+def score_tracks(
+    tracks: Sequence[Track],
+    checkpoint: Checkpoint,
+    *,
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[TrackScore]:
+    """Score every face of every track; one TrackScore per track, in the order given.
+
+    Crops must have been cut as the checkpoint's card says (ValueError otherwise); its model must be
+    on `device`. `dtype` other than float32 runs under autocast. `on_progress` gets (faces done,
+    faces in all) after each batch. Raises CheckpointError when the network answers with a value
+    that is not finite.
+    """
+    if batch_size < 1:
+        raise ValueError("batch_size must be at least 1")
+    # Batches run across tracks: ten people seen twice cost one pass, not ten.
+    places = [(track, t) for track in tracks for t in range(len(track.times_s))]
+    logits = np.empty(len(places), dtype=np.float64)
+    for start in range(0, len(places), batch_size):
+        crops = np.stack([track.crops[t] for track, t in places[start : start + batch_size]])
+        logits[start : start + len(crops)] = _forward(crops, checkpoint, device, dtype)
+        if on_progress is not None:
+            on_progress(start + len(crops), len(places))
+    if not np.all(np.isfinite(logits)):
+        raise CheckpointError(f"{checkpoint.path}: the network gave a value that is not finite")
+    ends = np.cumsum([len(track.times_s) for track in tracks])
+    parts = np.split(logits, ends[:-1]) if len(tracks) else []
+    return [_score(track, part, checkpoint) for track, part in zip(tracks, parts, strict=True)]
+
+
+def _forward(
+    crops: NDArray[np.uint8], checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+) -> NDArray[np.float64]:
+    """(B, S, S, 3) uint8 -> (B,) float64 logits."""
+    x = normalise(crops, checkpoint.card.preprocessing).to(device)  # (B, 3, S, S)
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+    ):
+        logits: Tensor = checkpoint.model(x)  # (B,)
+    return logits.to("cpu", torch.float64).numpy()
+
+
+def _score(track: Track, logits: NDArray[np.float64], checkpoint: Checkpoint) -> TrackScore:
+    card = checkpoint.card
+    score = AGGREGATIONS[card.aggregation](logits)
+    return TrackScore(
+        track=track,
+        logits=logits,
+        frame_probabilities=calibration.apply(card.calibration, logits),
+        score=score,
+        probability=float(calibration.apply(card.calibration, score)),
+    )
