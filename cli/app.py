@@ -1,0 +1,211 @@
+"""`deepfake`: the commands and their options; each command's module is imported when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .terminal import ERROR, error_line, guarded
+
+
+class Device(str, Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Decoder(str, Enum):
+    pyav = "pyav"
+    decord = "decord"
+
+
+class _OneLineErrors(TyperGroup):
+    """Usage errors as one line, as every other error; a command's result is the exit status."""
+
+    def main(self, args: Any = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        arguments = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode:
+            return super().main(arguments, *rest, standalone_mode=False, **extra)
+        # Completion comes without arguments, in an environment variable.
+        completing = any(key.endswith("_COMPLETE") for key in os.environ)
+        try:
+            status = super().main(
+                arguments if arguments or completing else ["--help"],
+                *rest,
+                standalone_mode=False,
+                **extra,
+            )
+        except Exception as error:
+            # click's usage errors; typer carries its own copy of click, so no class to name here.
+            describe = getattr(error, "format_message", None)
+            if describe is None:
+                raise
+            error_line(f"{describe()} Try `deepfake --help`.")
+            status = ERROR
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+app = typer.Typer(
+    cls=_OneLineErrors,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"deepfake {metadata.version('deepfake')}")
+        raise typer.Exit
+
+
+@app.callback()
+def deepfake(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Deepfake video forensics on your own files: a verdict, or a named abstention.
+
+    Nothing leaves this machine. Results go to stdout, everything else to stderr.
+
+    Example: [bold]deepfake scan video.mp4[/bold]
+    """
+
+
+@app.command()
+def scan(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Files, folders (searched to the bottom), globs."),
+    ],
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print JSON, one line per file (schema deepfake-report/1)."),
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV, one row per file below a header.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write NAME.json per file into this folder."),
+    ] = None,
+    detector: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="Shipped detector or checkpoint file.")
+    ] = "default",
+    device: Annotated[Device | None, typer.Option(help="Where to compute (default: auto).")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability from which on a face is likely fake (default: the detector's own)."
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="How many frames to look at, evenly spaced (default: 32).")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Look at this many frames per second instead.")
+    ] = None,
+    start: Annotated[float | None, typer.Option(help="Look from this second on.")] = None,
+    end: Annotated[float | None, typer.Option(help="Look up to this second.")] = None,
+    decoder: Annotated[
+        Decoder | None, typer.Option(help="Which library reads video (default: pyav).")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Faces judged together: less needs less memory (default: 32)."),
+    ] = None,
+    longest_side: Annotated[
+        int | None,
+        typer.Option(
+            help="Look for faces at this size in pixels: more finds smaller ones (default: 640)."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.yaml", help="Settings; options given here override them."),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress on stderr; errors remain.")
+    ] = False,
+) -> int:
+    """Say of each video or picture whether its faces look made by a machine.
+
+    Labels: likely_fake, likely_real, uncertain; or, where nothing can be said, no_face,
+    undecodable, no_video_stream, limit_exceeded, unsupported.
+
+    \b
+    Examples:
+      deepfake scan video.mp4
+      deepfake scan clips/ 'more/**/*.mov' --json > reports.jsonl
+      deepfake scan long.mkv --start 60 --end 90 --fps 4 --out reports/
+
+    \b
+    Exit status:
+      0    nothing found: at least one file was judged, none likely_fake, no error
+      1    at least one file is likely_fake, whatever became of the others
+      2    an error: wrong usage, a missing path, a file that failed unexpectedly,
+           or a run that had to stop (disk full, broken checkpoint)
+      3    abstained only: no file could be judged
+      130  interrupted
+    """
+    overrides: dict[str, Any] = {
+        "decoder": decoder and decoder.value,
+        "device": device and device.value,
+        "threshold": threshold,
+        "batch_size": batch_size,
+        "sampling": {"frames": frames, "fps": fps, "start_s": start, "end_s": end},
+        "faces": {"longest_side": longest_side},
+    }
+
+    def command() -> int:
+        from .scan import run
+
+        return run(
+            paths,
+            layout="json" if as_json else "csv" if as_csv else "table",
+            out=out,
+            detector=detector,
+            config_file=config,
+            overrides=overrides,
+            quiet=quiet,
+        )
+
+    if as_json and as_csv:
+        raise typer.BadParameter("--json and --csv exclude each other.")
+    return guarded(command)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> int:
+    """Check this installation: versions, devices, decoders, weights, and a timed self-test.
+
+    Paste its output into bug reports: it holds no path of yours and no file name.
+
+    \b
+    Example:
+      deepfake doctor
+
+    \b
+    Exit status:
+      0  all checks passed
+      2  at least one failed
+    """
+
+    def command() -> int:
+        from .doctor import run
+
+        return run(as_json=as_json)
+
+    return guarded(command)

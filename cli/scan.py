@@ -1,0 +1,165 @@
+"""`deepfake scan`: every file through one Scanner, whatever happens to its neighbours."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import forensics
+from forensics import Report, ScanConfig
+from forensics.config import load_config
+from forensics.errors import CheckpointError, ConfigError, ForensicsError
+from forensics.report import csv_header, csv_row, json_line, write
+from forensics.structures import ABSTENTION_LABELS
+
+from .inputs import expand
+from .show import Screen, as_table
+from .terminal import ERROR, emit, error_line
+
+if TYPE_CHECKING:
+    from forensics import Scanner
+
+Layout = Literal["table", "json", "csv"]
+LAYOUTS = {"table": as_table, "json": json_line, "csv": csv_row}
+
+NOTHING_FOUND, FAKE_FOUND, ABSTAINED = 0, 1, 3
+# File systems end names at 255 bytes; the suffix, a counter and a temporary name need room.
+_LONGEST_NAME = 200
+
+
+def run(
+    paths: Sequence[str],
+    *,
+    layout: Layout,
+    out: Path | None,
+    detector: str,
+    config_file: Path | None,
+    overrides: Mapping[str, Any],
+    quiet: bool,
+) -> int:
+    """Scan what `paths` name; the result is the exit status."""
+    config = effective_config(config_file, overrides)
+    inputs = expand(paths)
+    for problem in inputs.problems:
+        error_line(problem)
+    if not inputs.files:
+        return ERROR
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    labels: Counter[str] = Counter()
+    errors = len(inputs.problems)
+    names = _FreeNames()
+    with (
+        forensics.Scanner(detector, config) as scanner,
+        Screen(len(inputs.files), quiet=quiet) as screen,
+    ):
+        if layout == "csv":
+            emit(csv_header())
+        for path in inputs.files:
+            report = _scan_one(scanner, path, screen)
+            if report is None:
+                errors += 1
+                continue
+            labels[report.verdict.label] += 1
+            text = LAYOUTS[layout](report)
+            screen.pausing(lambda text=text: emit(text))
+            if out is not None:
+                write(out / names.take(path), report)
+            screen.file_finished(path, report.verdict.label)
+    return exit_status(labels, errors)
+
+
+def exit_status(labels: Mapping[str, int], errors: int) -> int:
+    """1 any fake; else 2 any error; else 3 when every file was abstained from; else 0."""
+    if labels.get("likely_fake"):
+        return FAKE_FOUND
+    if errors:
+        return ERROR
+    if labels and all(label in ABSTENTION_LABELS for label in labels):
+        return ABSTAINED
+    return NOTHING_FOUND
+
+
+def effective_config(file: Path | None, overrides: Mapping[str, Any]) -> ScanConfig:
+    """Defaults, then the YAML file's keys, then the options that were given (None: not given)."""
+    mapping = _read_yaml(file) if file is not None else {}
+    if file is not None:
+        _checked(mapping, str(file))  # so that its own mistakes bear its name
+    return _checked(_merged(mapping, overrides), "command line")
+
+
+def _checked(mapping: Mapping[str, Any], source: str) -> ScanConfig:
+    config = load_config(ScanConfig, mapping, source)
+    # No setting means anything as NaN or infinity, and comparisons let both through.
+    for key, value in (*asdict(config).items(), *asdict(config.sampling).items()):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{source}: {key}: must be a finite number, not {value}")
+    return config
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content: object = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: the configuration cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from error
+    if content is None:  # an empty file: all defaults
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: expected settings as `key: value`, one per line")
+    return {str(key): value for key, value in cast("dict[object, object]", content).items()}
+
+
+def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overrides.items():
+        if isinstance(value, Mapping):
+            below = _merged(merged.get(key) or {}, cast("Mapping[str, Any]", value))
+            if below:
+                merged[key] = below
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def _scan_one(scanner: Scanner, path: Path, screen: Screen) -> Report | None:
+    """The report, or None when the file failed: said on stderr, and the batch goes on."""
+    try:
+        return scanner.scan(path, on_progress=screen.file_started(path))
+    except (CheckpointError, ConfigError):
+        raise  # no other file would fare better
+    except ForensicsError as error:
+        screen.error(str(error))
+    except Exception as error:
+        screen.error(f"{path}: unexpected {type(error).__name__}: {error}; please report this")
+    screen.file_finished(path, "failed")
+    return None
+
+
+class _FreeNames:
+    """File names for --out: the input's own name and .json, made unique within one run."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, path: Path) -> str:
+        stem = path.name
+        if len(os.fsencode(stem)) > _LONGEST_NAME:
+            digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
+            stem = f"{os.fsdecode(os.fsencode(stem)[: _LONGEST_NAME - 9])}-{digest}"
+        name, count = f"{stem}.json", 1
+        # Compared without case: some file systems fold it.
+        while name.casefold() in self._taken:
+            count += 1
+            name = f"{stem}-{count}.json"
+        self._taken.add(name.casefold())
+        return name

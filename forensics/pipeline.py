@@ -1,0 +1,306 @@
+"""From a path to a Report: the only place that knows the order of the stages.
+
+    video -> frames -> faces -> tracks -> scores -> verdict -> report
+
+Costs overlap: a child process decodes ahead while this one looks for faces, the input's hash is
+taken in a thread, and torch is imported while the first file is already being decoded. Hence the
+imports inside functions: whatever pulls in torch is imported by `_load`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forensics.config import ScanConfig
+from forensics.errors import MediaError
+from forensics.report.facts import Clock, file_sha256, is_regular, software_versions
+from forensics.report.sanity import Pictures
+from forensics.sampling import sample_times
+from forensics.structures import (
+    AbstentionLabel,
+    DecodeStats,
+    DetectorFacts,
+    Frame,
+    Observation,
+    Report,
+    Verdict,
+    VideoInfo,
+)
+from forensics.verdict import abstain, decide
+from forensics.video import open_video, prestart
+
+if TYPE_CHECKING:
+    import torch
+
+    from forensics.checkpoint import Checkpoint
+    from forensics.faces import FaceDetector
+
+# Stage ("loading", "looking", "scoring"), done, total.
+OnProgress = Callable[[str, int, int], None]
+
+# Full-resolution frames held at once: five of 4K, sixteen of 1080p.
+_BATCH_BYTES = 128 * 2**20
+
+
+def scan(
+    path: str | Path,
+    *,
+    checkpoint: Checkpoint | str | Path | None = None,
+    config: ScanConfig | None = None,
+    on_progress: OnProgress | None = None,
+) -> Report:
+    """Examine one file. `checkpoint` is a shipped detector's name, a file or a loaded checkpoint.
+
+    A file that cannot be judged ends in a Report whose verdict abstains and says why. Raises
+    ForensicsError where there is no file to examine, and its CheckpointError and ConfigError.
+    """
+    with Scanner(checkpoint, config) as scanner:
+        return scanner.scan(path, on_progress=on_progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stages:
+    """What `_load` made ready, once for all files."""
+
+    checkpoint: Checkpoint
+    faces: FaceDetector
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(slots=True)
+class _Looked:
+    """What looking at one file has found so far."""
+
+    info: VideoInfo | None = None
+    stats: DecodeStats | None = None
+    observations: list[Observation] = field(default_factory=list[Observation])
+    pictures: Pictures = field(default_factory=Pictures)
+
+
+class Scanner:
+    """Examines files one after the other and pays for set-up once. Use it as a context manager.
+
+    The detector is loaded in the background: a CheckpointError or ConfigError shows in `scan`.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | str | Path | None = None,
+        config: ScanConfig | None = None,
+        *,
+        face_detector: FaceDetector | None = None,
+    ) -> None:
+        self._config = config or ScanConfig()
+        # First of all: the child's own imports run while torch is imported here.
+        prestart(self._config.decoder)
+        self._closing = threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="forensics")
+        self._stages: Future[_Stages] = self._pool.submit(
+            _load, "default" if checkpoint is None else checkpoint, self._config, face_detector
+        )
+
+    def __enter__(self) -> Scanner:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the threads and the decoder process that stands by."""
+        self._closing.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def scan(self, path: str | Path, *, on_progress: OnProgress | None = None) -> Report:
+        """Examine one file; see `forensics.scan`."""
+        started, clock = datetime.now(timezone.utc), Clock()
+        report_progress = on_progress or _silent
+        path = Path(path)
+        regular = is_regular(path)
+        digest = self._pool.submit(file_sha256, path, self._closing) if regular else None
+        looked = _Looked()
+        try:
+            if not regular:
+                raise MediaError(
+                    f"{path}: not a regular file; only stored files are examined",
+                    label="unsupported",
+                )
+            verdict = self._judge(path, looked, clock, report_progress)
+        except MediaError as error:
+            verdict = abstain(cast("AbstentionLabel", error.label), str(error))
+        stages = self._stages.result()
+        with clock.stage("hash"):
+            sha256 = digest.result() if digest else None
+        card = stages.checkpoint.card
+        return Report(
+            path=str(path),
+            sha256=sha256,
+            info=looked.info,
+            stats=looked.stats,
+            verdict=verdict,
+            detector=DetectorFacts(
+                name=card.name, version=card.version, sha256=stages.checkpoint.sha256
+            ),
+            software=software_versions(),
+            config={
+                **asdict(self._config),
+                "device": str(stages.device),
+                "dtype": str(stages.dtype).removeprefix("torch."),
+            },
+            started=started.isoformat(timespec="seconds"),
+            seconds=clock.total(),
+            timings_s=clock.stages,
+        )
+
+    def _judge(self, path: Path, looked: _Looked, clock: Clock, on_progress: OnProgress) -> Verdict:
+        """The river itself; `looked` keeps what was learned when a MediaError ends it early."""
+        self._look(path, looked, clock, on_progress)
+        from forensics.scoring import score_tracks
+        from forensics.tracking import link
+
+        stages = self._stages.result()
+        card = stages.checkpoint.card
+        with clock.stage("track"):
+            tracks = link(looked.observations)
+        with clock.stage("score"):
+            scores = score_tracks(
+                tracks,
+                stages.checkpoint,
+                batch_size=self._config.batch_size,
+                device=stages.device,
+                dtype=stages.dtype,
+                on_progress=lambda done, total: on_progress("scoring", done, total),
+            )
+        return decide(
+            scores,
+            looked.info,
+            looked.stats,
+            thresholds=card.thresholds,
+            rules=card.evidence,
+            threshold=self._config.threshold,
+            limits_of_trust=looked.pictures.doubts(),
+        )
+
+    def _look(self, path: Path, looked: _Looked, clock: Clock, on_progress: OnProgress) -> None:
+        """Decode and find faces. Frames are dropped batch by batch, crops are kept."""
+        limits, done = self._config.limits, 0
+        with clock.stage("open"):
+            session = open_video(path, decoder=self._config.decoder, limits=limits)
+        with session:
+            looked.info = session.info
+            positions = _positions(self._config, session.info, path)
+            frames = session.frames(positions)
+            for batch in _batches(frames, self._config.faces.batch_frames, clock):
+                if not self._stages.done():
+                    on_progress("loading", 0, len(positions))
+                with clock.stage("load"):
+                    stages = self._stages.result()
+                looked.observations += _faces_of(batch, stages, clock)
+                looked.pictures.add(batch)
+                done += len(batch)
+                on_progress("looking", done, len(positions))
+            looked.stats = session.stats
+        if done == 0:
+            raise MediaError(f"{path}: no frame could be decoded", label="undecodable")
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """The progress of a caller who does not ask for it."""
+
+
+def _load(
+    checkpoint: Checkpoint | str | Path, config: ScanConfig, face_detector: FaceDetector | None
+) -> _Stages:
+    """Everything that needs torch."""
+    from forensics.checkpoint import Checkpoint, load_checkpoint
+    from forensics.faces import MtcnnDetector
+    from forensics.runtime import autocast_dtype, choose_device
+
+    device = choose_device(config.device)
+    if isinstance(checkpoint, Checkpoint):
+        checkpoint.model.to(device)
+    else:
+        checkpoint = load_checkpoint(checkpoint, device=device)
+    return _Stages(
+        checkpoint=checkpoint,
+        faces=face_detector
+        or MtcnnDetector(config.faces, max_faces=config.limits.max_faces, device=str(device)),
+        device=device,
+        dtype=autocast_dtype(device),
+    )
+
+
+def _positions(config: ScanConfig, info: VideoInfo, path: Path) -> NDArray[np.float64]:
+    """Sampling positions of one file, checked against the limits before they are made."""
+    sampling, limit = config.sampling, config.limits.max_frames
+    span = info.last_s - info.first_s
+    asked = span * sampling.fps + 1 if sampling.fps else sampling.frames
+    if not asked <= limit:
+        raise MediaError(
+            f"{path}: {asked:.0f} frames to look at, the limit is {limit}; ask for fewer",
+            label="limit_exceeded",
+        )
+    positions = sample_times(sampling, info.first_s, info.last_s, info.listed_frames)
+    if len(positions) == 0:
+        raise MediaError(
+            f"{path}: nothing to look at: the range starts at {sampling.start_s} s and the video "
+            f"is {span:.1f} s long",
+            label="unsupported",
+        )
+    return positions
+
+
+def _batches(frames: Iterator[Frame], most: int, clock: Clock) -> Iterator[list[Frame]]:
+    """At most `most` frames and about 128 MB at once: 16 frames of 4K would be 400 MB."""
+    batch: list[Frame] = []
+    size = 0
+    while True:
+        with clock.stage("decode"):  # the wait for the child, which decodes ahead
+            frame = next(frames, None)
+        if frame is None:
+            break
+        batch.append(frame)
+        size += frame.pixels.nbytes
+        if len(batch) >= most or size + frame.pixels.nbytes > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _faces_of(batch: list[Frame], stages: _Stages, clock: Clock) -> list[Observation]:
+    from forensics.crops import cut, picture_area, square_box
+
+    preprocessing = stages.checkpoint.card.preprocessing
+    with clock.stage("detect"):
+        faces = stages.faces.detect([frame.pixels for frame in batch])
+    observations: list[Observation] = []
+    with clock.stage("crop"):
+        for frame, found in zip(batch, faces, strict=True):
+            area = picture_area(frame.pixels) if found else (0, 0, 0, 0)
+            for face in found:
+                box = square_box(face.xyxy, preprocessing.margin, area)
+                observations.append(
+                    Observation(
+                        frame_index=frame.index,
+                        time_s=frame.time_s,
+                        face=face,
+                        crop=cut(frame.pixels, box, preprocessing.size),
+                    )
+                )
+    return observations

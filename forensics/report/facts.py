@@ -1,0 +1,83 @@
+"""Facts that make a report checkable later: hash, software versions, what took how long."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import stat
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from forensics.errors import ForensicsError
+
+# Whatever can change a probability.
+_SOFTWARE = (
+    "deepfake",
+    "torch",
+    "av",
+    "decord",
+    "facenet-pytorch",
+    "efficientnet-pytorch",
+    "opencv-python-headless",
+    "numpy",
+)
+
+
+def software_versions() -> dict[str, str]:
+    """Versions by distribution name, without importing any of them."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _SOFTWARE:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # decord has wheels for Linux on x86-64 only
+            versions[name] = "not installed"
+    return versions
+
+
+def is_regular(path: Path) -> bool:
+    """False for folders, pipes and devices: reading those blocks or never ends.
+
+    Raises ForensicsError where there is nothing at all.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ForensicsError(f"{path}: cannot be examined: {reason}; check the path") from error
+
+
+def file_sha256(path: Path, stop: threading.Event) -> str:
+    """Hash of a file, streamed. Raises ForensicsError when it cannot be read or `stop` is set."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                if stop.is_set():
+                    raise ForensicsError(f"{path}: the scan was closed before its end")
+                digest.update(block)
+    except OSError as error:
+        raise ForensicsError(f"{path}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+class Clock:
+    """Seconds per stage, summed over calls, and seconds since its birth."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self.stages: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Generator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
+
+    def total(self) -> float:
+        return time.perf_counter() - self._start
