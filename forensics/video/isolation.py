@@ -1,0 +1,227 @@
+"""The decoder child seen from the parent: start it, talk to it, and survive whatever it does.
+
+`subprocess`, not `multiprocessing`: a user's script without a `__main__` guard must work. The child
+gets an almost empty environment, the medium as an open descriptor, and a piece of anonymous memory
+for frames, which vanishes with the last of the two processes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import mmap
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from forensics.errors import MediaError
+from forensics.video import wire
+from forensics.video.child import package_home
+
+# `forensics` goes before site-packages and behind the standard library, so that nothing beside the
+# package can stand in for a standard module; -I keeps the caller's folder and environment out.
+_BOOTSTRAP = """
+import json, sys
+socket_fd, decoder, home, more = json.loads(sys.argv[1])
+place = next((n for n, p in enumerate(sys.path) if p.endswith("-packages")), len(sys.path))
+sys.path.insert(place, home)
+sys.path.extend(path for path in more if path not in sys.path)
+from forensics.video.child import main
+sys.exit(main(socket_fd, decoder))
+"""
+_KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+_START_S = 60.0  # loading PyAV takes 0.2 s, or much longer from a cold network disk
+
+
+class DecoderProcess:
+    """One child for one file. `waited_s` is the wall time the parent spent waiting for it."""
+
+    def __init__(self, decoder: str) -> None:
+        self.decoder = decoder
+        self.waited_s = 0.0
+        self._owner = os.getpid()
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._log: IO[bytes] = tempfile.TemporaryFile()
+        more = [path for path in sys.path if path.endswith("-packages")]  # --user, --system sites
+        argument = json.dumps([theirs.fileno(), decoder, package_home(), more])
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _BOOTSTRAP, argument],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+                env=_environment(),
+                cwd="/",
+            )
+        except BaseException:
+            self._channel.close()
+            self._log.close()
+            raise
+        finally:
+            theirs.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def usable(self) -> bool:
+        """Alive, and ours: a forked worker must not talk to its parent's child."""
+        return self._owner == os.getpid() and self._process.poll() is None
+
+    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        """Send one message; raises MediaError where the child has died."""
+        self._channel.settimeout(_START_S)
+        try:
+            wire.send(self._channel, message, fds)
+        except wire.ConnectionEnded as error:
+            raise self._autopsy() from error
+
+    def receive(self, wall_s: float) -> dict[str, Any]:
+        """The child's next message. Raises MediaError for its own errors, for its death, and
+        `limit_exceeded` when all waits together pass `wall_s`."""
+        started = time.monotonic()
+        try:
+            left = wall_s - self.waited_s
+            if left <= 0:
+                raise TimeoutError
+            self._channel.settimeout(left)
+            message, _ = wire.receive(self._channel)
+        except TimeoutError as error:
+            self.kill()
+            raise MediaError(
+                f"decoding took longer than the limit of {wall_s:g} s", label="limit_exceeded"
+            ) from error
+        except wire.ConnectionEnded as error:
+            raise self._autopsy() from error
+        finally:
+            self.waited_s += time.monotonic() - started
+        if "error" in message:
+            raise MediaError(str(message["error"]["message"]), label=str(message["error"]["label"]))
+        return message
+
+    def kill(self) -> None:
+        """End the child and release everything; may be called again."""
+        self._channel.close()
+        if self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+        else:
+            self._process.returncode = 0  # a fork's copy: not ours to end or to wait for
+        self._log.close()
+
+    def _autopsy(self) -> MediaError:
+        """Why the child ended without saying so."""
+        try:
+            status = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return MediaError("the decoder broke off its answer", label="undecodable")
+        last_words = self._last_words()
+        self.kill()
+        if status == -signal.SIGXCPU:
+            return MediaError("decoding used more CPU time than its limit", label="limit_exceeded")
+        if status == -signal.SIGKILL:
+            return MediaError(
+                "the decoder was killed (signal 9), as the system does when memory runs out",
+                label="limit_exceeded",
+            )
+        if "MemoryError" in last_words or "bad_alloc" in last_words:
+            return MediaError("decoding needs more memory than its limit", label="limit_exceeded")
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        tail = f": {last_words}" if last_words else ""
+        return MediaError(f"the decoder crashed ({how}){tail}", label="undecodable")
+
+    def _last_words(self) -> str:
+        """The last line of the child's stderr, printable and short."""
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - 4096))
+        lines = self._log.read().decode("utf-8", "replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        return "".join(char for char in last if char.isprintable())[:200].strip()
+
+
+def frame_memory(num_bytes: int) -> tuple[int, mmap.mmap]:
+    """Anonymous memory that both sides map, as (descriptor, map); it has no name that could leak.
+
+    Pages are real only once written, so a ring of the largest slots costs what its frames need.
+    Where the kernel has seals the child cannot shrink it under the parent's feet.
+    """
+    if hasattr(os, "memfd_create"):
+        import fcntl
+
+        fd = os.memfd_create("forensics-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, num_bytes)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+        os.ftruncate(fd, num_bytes)
+    return fd, mmap.mmap(fd, num_bytes)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    return kept | {
+        "DECORD_EOF_RETRY_MAX": "64",  # 10240 by default: minutes of spinning on a short file
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's thread pool only eats address space here
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",  # every arena reserves 64 MB of the address space limit
+    }
+
+
+# One idle child may wait for its file: starting Python and loading FFmpeg (0.2 s) then costs nothing.
+# State of the module by necessity: the process outlives every call.
+_standby: list[DecoderProcess] = []
+_lock = threading.Lock()
+
+
+def prestart(decoder: str) -> None:
+    """Have a child ready for the next file; does nothing where one already waits."""
+    with _lock:
+        if any(child.decoder == decoder and child.usable for child in _standby):
+            return
+        _drop_standby()
+        _standby.append(DecoderProcess(decoder))
+
+
+def take(decoder: str) -> DecoderProcess:
+    """The waiting child, if it is for this decoder and alive; a new one otherwise."""
+    with _lock:
+        for child in _standby:
+            if child.decoder == decoder and child.usable:
+                _standby.remove(child)
+                return child
+    return DecoderProcess(decoder)
+
+
+def _drop_standby() -> None:
+    while _standby:
+        _standby.pop().kill()
+
+
+atexit.register(_drop_standby)
+
+
+def open_medium(path: str | os.PathLike[str]) -> int:
+    """A descriptor of a regular file. Raises MediaError `undecodable` naming what is wrong."""
+    try:
+        target = Path(path)
+        # O_NONBLOCK: opening a named pipe must not wait for somebody to write into it.
+        fd = os.open(target, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MediaError(f"cannot be opened: {reason}", label="undecodable") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise MediaError("is not a regular file", label="undecodable")
+    return fd

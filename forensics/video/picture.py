@@ -1,0 +1,154 @@
+"""One decoded frame into RGB as a viewer would see it: colour, fields, aspect, rotation, size.
+
+Colour: the matrix and range the frame names; where it names none, BT.601 and the pixel format's own
+range, as swscale, OpenCV and decord do. Fields: an interlaced frame is rebuilt from one of its fields
+(FFmpeg's `estdif`, which needs no neighbours). Aspect: the width is scaled by the sample aspect ratio.
+Rotation: the display matrix, mirrored ones included. A picture above `delivered_pixels` is scaled
+down inside the colour conversion, so that the large RGB picture never exists.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Literal
+
+import av
+import numpy as np
+from av.filter import Graph
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from forensics.video.tonemap import tone_map
+
+# AVColorSpace of a frame -> the matrix swscale is told to use. Everything else reads as BT.601.
+_MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+_CURVES: dict[int, Literal["pq", "hlg"]] = {16: "pq", 18: "hlg"}  # AVColorTransferCharacteristic
+_BT2020_PRIMARIES = 9
+
+
+def hdr_curve(color_trc: int) -> Literal["pq", "hlg"] | None:
+    """The HDR transfer curve that FFmpeg's number names, None for SDR."""
+    return _CURVES.get(color_trc)
+
+
+def sane_aspect(ratio: Fraction | None) -> Fraction:
+    """The sample aspect ratio to apply: 1 where none is given or a header lies (beyond 1:8)."""
+    if ratio is None or not Fraction(1, 8) <= ratio <= 8:
+        return Fraction(1)
+    return Fraction(ratio)
+
+
+def scaled_size(width: int, height: int, aspect: Fraction, most_pixels: int) -> tuple[int, int]:
+    """(width, height) with square pixels and at most `most_pixels` of them, before rotation."""
+    shown = max(1, round(width * aspect))
+    if shown * height > most_pixels:
+        shrink = math.sqrt(most_pixels / (shown * height))
+        shown, height = max(1, int(shown * shrink)), max(1, int(height * shrink))
+    return shown, height
+
+
+class Painter:
+    """Turns the frames of one stream into RGB; keeps swscale's state between frames."""
+
+    def __init__(self, *, aspect: Fraction, most_pixels: int, color_trc: int) -> None:
+        self._aspect = aspect
+        self._most_pixels = most_pixels
+        self._curve = hdr_curve(color_trc)
+        self._reformatter = VideoReformatter()
+
+    def size(self, frame: VideoFrame) -> tuple[int, int]:
+        """(width, height) of the picture `paint` gives for this frame."""
+        width, height = scaled_size(frame.width, frame.height, self._aspect, self._most_pixels)
+        return (height, width) if _turn(frame)[0] else (width, height)
+
+    def paint(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, possibly a view with odd strides."""
+        turn = _turn(frame)
+        if frame.interlaced_frame:
+            frame = _one_field(frame)
+        pixels = self._convert(frame)
+        transposed, flip_x, flip_y = turn
+        if transposed:
+            pixels = pixels.transpose(1, 0, 2)
+        if flip_y:
+            pixels = pixels[::-1]
+        if flip_x:
+            pixels = pixels[:, ::-1]
+        return pixels
+
+    def _convert(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        width, height = scaled_size(frame.width, frame.height, self._aspect, self._most_pixels)
+        smaller = width * height < frame.width * frame.height
+        matrix = None if frame.format.is_rgb else _MATRICES.get(frame.colorspace, Colorspace.ITU601)
+        rgb = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgb48le" if self._curve else "rgb24",
+            src_colorspace=matrix,
+            interpolation=Interpolation.AREA if smaller else Interpolation.BICUBIC,
+            threads=1,
+        )
+        pixels = rgb.to_ndarray()
+        if self._curve is None:
+            return np.asarray(pixels, dtype=np.uint8)
+        wide = frame.color_primaries == _BT2020_PRIMARIES
+        return tone_map(np.asarray(pixels, dtype=np.uint16), self._curve, wide=wide)
+
+
+def is_turned(frame: VideoFrame) -> bool:
+    """Whether a display matrix rotates or mirrors this frame."""
+    return _turn(frame) != (False, False, False)
+
+
+def _turn(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """The display matrix as (transpose, then flip x, flip y); angles go to the nearest quarter.
+
+    The matrix sends (x, y) to (a x + c y, b x + d y), y downwards (libavutil/display.h).
+    """
+    matrix = _display_matrix(frame)
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = (int(value) for value in matrix[:5])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0
+
+
+def _display_matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except (KeyError, ValueError):  # side data that this PyAV has no name for
+        return None
+    if not isinstance(data, SideData) or data.buffer_size < 36:
+        return None
+    return np.frombuffer(bytes(data), dtype=np.int32, count=9)
+
+
+def _one_field(frame: VideoFrame) -> VideoFrame:
+    graph = Graph()
+    try:
+        source = graph.add_buffer(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=frame.time_base or Fraction(1, 1000),
+        )
+        graph.link_nodes(
+            source, graph.add("estdif", "mode=frame:deint=all"), graph.add("buffersink")
+        ).configure()
+        graph.push(frame)
+        graph.push(None)
+        rebuilt = graph.pull()
+    except (av.error.FFmpegError, ValueError):
+        return frame  # a pixel format the filter does not take: the woven picture is the better one
+    return rebuilt if isinstance(rebuilt, VideoFrame) else frame

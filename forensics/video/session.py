@@ -1,0 +1,184 @@
+"""One file being read: the parent's side of a decoder child, as a context manager."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forensics.errors import MediaError
+from forensics.structures import DecodeStats, Frame, VideoInfo
+from forensics.video import isolation, wire
+from forensics.video.reader import check_decoder
+
+if TYPE_CHECKING:
+    from forensics.config import Limits  # not loaded here: the child imports this package, too
+
+
+def open_video(
+    path: str | os.PathLike[str], *, limits: Limits, decoder: str = "pyav"
+) -> VideoSession:
+    """Open a video or picture for reading in a decoder process of its own.
+
+    Raises MediaError (label `undecodable`, `no_video_stream`, `limit_exceeded` or `unsupported`)
+    naming the file, and ConfigError for an unknown decoder. Nothing is decoded twice: `info` is
+    known at once, frames come from `VideoSession.frames`.
+    """
+    check_decoder(decoder)
+    return VideoSession(path, limits=limits, decoder=decoder)
+
+
+class VideoSession:
+    """An open medium: `info` at once, `frames(positions)` once, `stats` after the last frame."""
+
+    def __init__(self, path: str | os.PathLike[str], *, limits: Limits, decoder: str) -> None:
+        self._name = _printable(path)
+        self._limits = limits
+        self._stats: DecodeStats | None = None
+        self._read = False
+        self._child: isolation.DecoderProcess | None = None
+        budget = wire.Budget(
+            cpu_s=limits.cpu_s,
+            memory_mb=limits.memory_mb,
+            max_pixels=limits.max_pixels,
+            delivered_pixels=limits.delivered_pixels,
+            max_seconds=limits.max_seconds,
+        )
+        self._slot_bytes = budget.slot_bytes
+        try:
+            medium = isolation.open_medium(path)
+        except MediaError as error:
+            raise self._named(error) from error.__cause__
+        try:
+            memory, self._ring = isolation.frame_memory(budget.slot_bytes * wire.SLOTS)
+            try:
+                self._child = isolation.take(decoder)
+                job = {"decoder": decoder, "budget": asdict(budget)}
+                self._child.send({"open": job}, (medium, memory))
+                self._info = self._open_info()
+            except MediaError as error:
+                self.close()
+                raise self._named(error) from error.__cause__
+            except BaseException:
+                self.close()
+                raise
+            finally:
+                os.close(memory)
+        finally:
+            os.close(medium)
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._info
+
+    @property
+    def stats(self) -> DecodeStats:
+        """What decoding delivered; RuntimeError before the frames have been read to their end."""
+        if self._stats is None:
+            raise RuntimeError("stats are known when the frames have been read to their end")
+        return self._stats
+
+    def frames(self, positions: NDArray[np.float64]) -> Iterator[Frame]:
+        """Yield the frames shown at `positions` (N,) seconds, in order, each with its own memory.
+
+        Lazy: the child stays at most a few frames ahead. May be called once. Raises MediaError.
+        """
+        if self._read:
+            raise RuntimeError("the frames of a session can be read once; open the file again")
+        if len(positions) > self._limits.max_frames:
+            raise MediaError(
+                f"{self._name}: {len(positions)} frames asked, the limit is "
+                f"{self._limits.max_frames}; sample fewer",
+                label="limit_exceeded",
+            )
+        self._read = True
+        return self._frames(np.asarray(positions, dtype=np.float64))
+
+    def close(self) -> None:
+        """End the child and give the memory back; may be called again."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+        self._ring.close()
+
+    def __enter__(self) -> VideoSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open_info(self) -> VideoInfo:
+        message = self._receive()
+        try:
+            return wire.info_from_json(message["info"])
+        except (wire.ConnectionEnded, KeyError) as error:
+            raise _malformed() from error
+
+    def _frames(self, positions: NDArray[np.float64]) -> Iterator[Frame]:
+        try:
+            self._send({"read": positions.tolist()})
+            index = 0
+            while "done" not in (message := self._receive()):
+                slot, time_s, pixels = self._copy_out(message)
+                self._send({"free": slot})
+                yield Frame(index=index, time_s=time_s, pixels=pixels)
+                index += 1
+            self._stats = wire.stats_from_json(message["done"])
+        except MediaError as error:
+            self.close()
+            raise self._named(error) from error.__cause__
+        except wire.ConnectionEnded as error:
+            self.close()
+            raise self._named(_malformed()) from error
+
+    def _copy_out(self, message: dict[str, Any]) -> tuple[int, float, NDArray[np.uint8]]:
+        """One frame out of the shared memory; the child's numbers are checked, not trusted."""
+        try:
+            frame = message["frame"]
+            slot, height, width = int(frame["slot"]), int(frame["height"]), int(frame["width"])
+            time_s = float(frame["time_s"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _malformed() from error
+        fits = height > 0 and width > 0 and height * width * 3 <= self._slot_bytes
+        if not fits or not 0 <= slot < wire.SLOTS:
+            raise _malformed()
+        shared = np.frombuffer(
+            self._ring, np.uint8, height * width * 3, offset=slot * self._slot_bytes
+        )
+        return slot, time_s, shared.reshape(height, width, 3).copy()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._living().send(message)
+
+    def _receive(self) -> dict[str, Any]:
+        return self._living().receive(self._limits.wall_s)
+
+    def _living(self) -> isolation.DecoderProcess:
+        if self._child is None:
+            raise RuntimeError("the session is closed")
+        return self._child
+
+    def _named(self, error: MediaError) -> MediaError:
+        return MediaError(f"{self._name}: {error}", label=error.label)
+
+
+def _malformed() -> MediaError:
+    return MediaError("the decoder gave a malformed answer", label="undecodable")
+
+
+def _printable(path: str | os.PathLike[str]) -> str:
+    """The path for a one-line message: no control characters, no surrogates."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "replace").decode()
+        for char in os.fspath(path)
+    )
