@@ -127,7 +127,8 @@ def scan(
     longest_side: Annotated[
         int | None,
         typer.Option(
-            help="Look for faces at this size in pixels: more finds smaller ones (default: 640)."
+            min=20,
+            help="Look for faces at this size in pixels: more finds smaller ones (default: 640).",
         ),
     ] = None,
     config: Annotated[

@@ -62,7 +62,7 @@ def run(
         if layout == "csv":
             emit(csv_header())
         for path in inputs.files:
-            report = _scan_one(scanner, path, screen)
+            report = _scan_one(scanner, path, screen, last=path == inputs.files[-1])
             if report is None:
                 errors += 1
                 continue
@@ -131,10 +131,10 @@ def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-def _scan_one(scanner: Scanner, path: Path, screen: Screen) -> Report | None:
+def _scan_one(scanner: Scanner, path: Path, screen: Screen, *, last: bool) -> Report | None:
     """The report, or None when the file failed: said on stderr, and the batch goes on."""
     try:
-        return scanner.scan(path, on_progress=screen.file_started(path))
+        return scanner.scan(path, on_progress=screen.file_started(path), last=last)
     except (CheckpointError, ConfigError):
         raise  # no other file would fare better
     except ForensicsError as error:

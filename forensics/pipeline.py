@@ -65,7 +65,7 @@ def scan(
     ForensicsError where there is no file to examine, and its CheckpointError and ConfigError.
     """
     with Scanner(checkpoint, config) as scanner:
-        return scanner.scan(path, on_progress=on_progress)
+        return scanner.scan(path, on_progress=on_progress, last=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +126,10 @@ class Scanner:
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def scan(self, path: str | Path, *, on_progress: OnProgress | None = None) -> Report:
-        """Examine one file; see `forensics.scan`."""
+    def scan(
+        self, path: str | Path, *, on_progress: OnProgress | None = None, last: bool = False
+    ) -> Report:
+        """Examine one file; see `forensics.scan`. `last` says that no other will follow."""
         started, clock = datetime.now(timezone.utc), Clock()
         report_progress = on_progress or _silent
         path = Path(path)
@@ -140,7 +142,10 @@ class Scanner:
                     f"{path}: not a regular file; only stored files are examined",
                     label="unsupported",
                 )
-            verdict = self._judge(path, looked, clock, report_progress)
+            self._look(path, looked, clock, report_progress)
+            if not last:
+                prestart(self._config.decoder)  # loads its library while this file is scored
+            verdict = self._judge(looked, clock, report_progress)
         except MediaError as error:
             verdict = abstain(cast("AbstentionLabel", error.label), str(error))
         stages = self._stages.result()
@@ -167,9 +172,7 @@ class Scanner:
             timings_s=clock.stages,
         )
 
-    def _judge(self, path: Path, looked: _Looked, clock: Clock, on_progress: OnProgress) -> Verdict:
-        """The river itself; `looked` keeps what was learned when a MediaError ends it early."""
-        self._look(path, looked, clock, on_progress)
+    def _judge(self, looked: _Looked, clock: Clock, on_progress: OnProgress) -> Verdict:
         from forensics.scoring import score_tracks
         from forensics.tracking import link
 
@@ -197,7 +200,10 @@ class Scanner:
         )
 
     def _look(self, path: Path, looked: _Looked, clock: Clock, on_progress: OnProgress) -> None:
-        """Decode and find faces. Frames are dropped batch by batch, crops are kept."""
+        """Decode and find faces. Frames are dropped batch by batch, crops are kept.
+
+        `looked` keeps what was learned when a MediaError ends this early.
+        """
         limits, done = self._config.limits, 0
         with clock.stage("open"):
             session = open_video(path, decoder=self._config.decoder, limits=limits)

@@ -111,7 +111,9 @@ class FakeScanner:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def scan(self, path: Path, *, on_progress: Callable[[str, int, int], None]) -> Report:
+    def scan(
+        self, path: Path, *, on_progress: Callable[[str, int, int], None], last: bool
+    ) -> Report:
         on_progress("looking", 1, 2)
         word = path.name.partition(".")[0].partition("-")[0]
         failures: dict[str, BaseException] = {

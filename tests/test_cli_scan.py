@@ -351,7 +351,7 @@ def test_a_real_ctrl_c_is_one_line(tmp_path: Path) -> None:
         "forensics.Scanner = FakeScanner",
         "import time\n"
         "class Slow(FakeScanner):\n"
-        "    def scan(self, path, *, on_progress):\n"
+        "    def scan(self, path, **options):\n"
         "        print('started', file=sys.stderr, flush=True)\n"
         "        time.sleep(60)\n"
         "forensics.Scanner = Slow",

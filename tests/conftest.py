@@ -1,0 +1,47 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint file with seeded random weights: knows nothing, but has every part."""
+    import torch
+
+    from forensics.calibration import Platt
+    from forensics.checkpoint import Card, save_checkpoint
+    from forensics.models import build
+    from forensics.preprocess import Preprocessing
+    from forensics.structures import Thresholds
+    from forensics.verdict import EvidenceRules
+
+    options = {"image_size": 64, "width": 32, "depth": 1, "heads": 2}
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = build("efficient-vit", options).eval()
+    save_checkpoint(
+        path,
+        model,
+        Card(
+            name="tiny",
+            version="0",
+            model="efficient-vit",
+            options=options,
+            preprocessing=Preprocessing(
+                size=64, margin=1.3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+            ),
+            calibration=Platt(scale=1.0, offset=0.0),
+            thresholds=Thresholds(real=0.3, fake=0.7),
+            evidence=EvidenceRules(min_frames=4, min_face_px=16),
+            training_data="none: random weights",
+            manifest_sha256="0" * 64,
+            metrics={},
+            licence="Apache-2.0",
+        ),
+    )
+    return path
