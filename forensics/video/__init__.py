@@ -9,8 +9,8 @@
 Importing this package loads no decoder: PyAV and decord live in the child (`child`, `isolation`).
 
 **Times** are presentation timestamps in seconds, absolute as the file gives them. The frame shown
-at a position is the last one presented at or before it; the first frame for earlier positions. A
-frame is never given twice.
+at a position is the last one presented at or before it (containers round times: one tick, at most
+a millisecond, is forgiven); the first frame for earlier positions. A frame is never given twice.
 
 **Coverage** in 0..1 is how much of the promised material was decoded. It is the product of
 
@@ -20,7 +20,7 @@ frame is never given twice.
    the header of other containers, the header's own duration in MKV and WebM; a container that
    states none of these promises what it holds;
 2. *decoded / listed*: of the listed frames up to the last one reached, those decoded without
-   damage (up to `SEQUENTIAL_FRAMES` frames, where everything is decoded); in longer material, which
+   damage (damage spreads until the next key frame; up to `SEQUENTIAL_FRAMES` frames, where everything is decoded); in longer material, which
    is read by seeking, the positions answered with their own frame, of the positions asked.
 
 An MP4 cut in half (41 of 90 frames left) ends at 0.46, an AVI with 5 of 90 at 0.06, a file whose

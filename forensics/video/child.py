@@ -28,6 +28,7 @@ def main(socket_fd: int, decoder: str) -> int:
     threading.Thread(target=_follow_parent, args=(socket_fd,), daemon=True).start()
 
     import numpy  # noqa: F401  what every job needs, loaded while a standby child waits
+
     from forensics.errors import ForensicsError, MediaError
     from forensics.video import wire
 
@@ -57,6 +58,7 @@ def main(socket_fd: int, decoder: str) -> int:
 
 def _serve(channel: socket.socket, fds: list[int], decoder: str, budget: Any) -> None:
     import numpy as np
+
     from forensics.errors import MediaError
     from forensics.video import wire
     from forensics.video.reader import open_reader

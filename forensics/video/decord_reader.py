@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from forensics.errors import MediaError
 from forensics.structures import DecodeStats, Frame, VideoInfo
 from forensics.video import probe
-from forensics.video.pyav_reader import PyAVReader
+from forensics.video.pyav_reader import SEQUENTIAL_FRAMES, PyAVReader
 from forensics.video.sniff import Sniffed
 from forensics.video.wire import Budget
 
@@ -32,7 +32,6 @@ REFUSED_TRAITS = {
     "edit_list": "repeats frames behind an edit list",
     "count_mismatch": "trusts the container's wrong frame count",
     "truncated": "refuses or cuts truncated files",
-    "no_presentation_times": "has no timestamps for this container",
     "scaled_down": "cannot scale pictures down while decoding",
 }
 
@@ -49,6 +48,11 @@ def load_decord() -> Any:
     return decord
 
 
+# Containers on which the agreement test holds. In TS decord starts at the second key frame and gives
+# its pictures the first one's times.
+AGREEING_CONTAINERS = ("mp4", "mov", "mkv", "webm", "avi", "asf", "flv")
+
+
 class DecordReader:
     """See `forensics.video.reader.Reader`."""
 
@@ -57,6 +61,8 @@ class DecordReader:
         decord = load_decord()
         if sniffed.kind == "image":
             raise _refusal("reads videos only")
+        if sniffed.name not in AGREEING_CONTAINERS:
+            raise _refusal(f"is not held to agree with PyAV on {sniffed.name} files")
         plain = PyAVReader(file, sniffed, budget)
         self._info = plain.info
         self._listing = plain.listing
@@ -75,6 +81,9 @@ class DecordReader:
             raise _refusal(
                 f"counts {len(self._video)} frames where the packets show {len(self._listing.pts)}"
             )
+        self._next = 0  # the frame that decord gives when it is asked for one
+        long = len(self._listing.pts) > SEQUENTIAL_FRAMES
+        self._seeking = long and self._info.container in ("mp4", "mov", "mkv", "webm")
         self._asked = 0
         self._answered = 0
         self._decord_error: type[Exception] = decord.DECORDError
@@ -87,11 +96,12 @@ class DecordReader:
         """Yield the frames shown at `positions`; decord is asked by index, times stay ours."""
         targets = self._listing.targets(np.sort(positions))
         self._asked = len(targets)
+        first_s = self._info.first_s  # decord's clock starts at the first frame
         for index, target in enumerate(np.unique(targets).tolist()):
             number = int(np.searchsorted(self._listing.pts, target))
             try:
-                pixels = np.asarray(self._video[number].asnumpy(), dtype=np.uint8)
-                shown_s = float(self._video.get_frame_timestamp(number)[0])
+                pixels = self._frame(number)
+                shown_s = first_s + float(self._video.get_frame_timestamp(number)[0])
             except (self._decord_error, RuntimeError, StopIteration) as error:
                 raise _refusal(f"cannot decode frame {number} of this file") from error
             time_s = target * self._listing.tick_s
@@ -101,6 +111,18 @@ class DecordReader:
                 )
             self._answered += int(np.count_nonzero(targets == target))
             yield Frame(index=index, time_s=time_s, pixels=pixels)
+
+    def _frame(self, number: int) -> NDArray[np.uint8]:
+        """Frame `number`: by seeking in long MP4 and MKV, else by decoding on.
+
+        decord's seek gives wrong pictures in ASF (measured) and TS (decord issues 54, 365).
+        """
+        if self._seeking:
+            self._video.seek_accurate(number)
+        elif number > self._next:
+            self._video.skip_frames(number - self._next)
+        self._next = number + 1
+        return np.asarray(self._video.next().asnumpy(), dtype=np.uint8)
 
     def stats(self) -> DecodeStats:
         """decord tells neither damage nor what it decoded on the way: counts are of frames given."""

@@ -9,7 +9,8 @@ from av.video.stream import VideoStream
 
 from forensics.errors import MediaError
 from forensics.structures import VideoInfo
-from forensics.video.picture import hdr_curve, is_turned, sane_aspect
+from forensics.video.exif import UPRIGHT
+from forensics.video.picture import Painter, hdr_curve, sane_aspect
 from forensics.video.probe import Listing
 from forensics.video.sniff import Sniffed
 from forensics.video.wire import Budget
@@ -22,10 +23,11 @@ def describe(
     listing: Listing,
     promised: int,
     first: VideoFrame,
-    shown_size: tuple[int, int],
+    painter: Painter,
     budget: Budget,
 ) -> VideoInfo:
     """What the file is. Raises MediaError `limit_exceeded` where it lasts longer than allowed."""
+    shown_size = painter.size(first)
     image = sniffed.kind == "image"
     rate = frame_rate(stream, listing)
     first_s, last_s = (0.0, 0.0) if image else (float(t) for t in listing.times_s[[0, -1]])
@@ -48,7 +50,7 @@ def describe(
         frame_rate=0.0 if image else rate,
         declared_frames=stream.frames if stream.frames > 0 else None,
         listed_frames=len(listing.pts),
-        traits=traits(sniffed, stream, listing, promised, first, shown_size),
+        traits=traits(sniffed, stream, listing, promised, first, painter),
     )
 
 
@@ -66,17 +68,18 @@ def traits(
     listing: Listing,
     promised: int,
     first: VideoFrame,
-    shown_size: tuple[int, int],
+    painter: Painter,
 ) -> tuple[str, ...]:
     """Names from `forensics.video.probe.TRAITS`."""
     context = stream.codec_context
+    shown_size = painter.size(first)
     listed = len(listing.pts)
     aspect = sane_aspect(stream.sample_aspect_ratio)
     steps = np.diff(listing.pts)
     uneven = len(steps) > 1 and int(steps.max() - steps.min()) > max(2, 0.1 * np.median(steps))
     depth = max((part.bits for part in first.format.components), default=8)
     found = {
-        "rotated": is_turned(first),
+        "rotated": painter.turn(first) != UPRIGHT,
         "anamorphic": aspect != 1,
         "interlaced": first.interlaced_frame,
         "high_bit_depth": depth > 8,

@@ -172,7 +172,7 @@ def frame_memory(num_bytes: int) -> tuple[int, mmap.mmap]:
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     return kept | {
-        "DECORD_EOF_RETRY_MAX": "64",  # 10240 by default: minutes of spinning on a short file
+        "DECORD_EOF_RETRY_MAX": "2048",  # 10240 by default; 64 already fails on good files
         "OPENBLAS_NUM_THREADS": "1",  # numpy's thread pool only eats address space here
         "OMP_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "2",  # every arena reserves 64 MB of the address space limit

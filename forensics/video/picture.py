@@ -21,6 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from forensics.video.exif import UPRIGHT, Turn
 from forensics.video.tonemap import tone_map
 
 # AVColorSpace of a frame -> the matrix swscale is told to use. Everything else reads as BT.601.
@@ -59,7 +60,11 @@ def scaled_size(width: int, height: int, aspect: Fraction, most_pixels: int) -> 
 class Painter:
     """Turns the frames of one stream into RGB; keeps swscale's state between frames."""
 
-    def __init__(self, *, aspect: Fraction, most_pixels: int, color_trc: int) -> None:
+    def __init__(
+        self, *, aspect: Fraction, most_pixels: int, color_trc: int, turn: Turn | None = None
+    ) -> None:
+        """`turn` replaces each frame's own display matrix."""
+        self._turn = turn
         self._aspect = aspect
         self._most_pixels = most_pixels
         self._curve = hdr_curve(color_trc)
@@ -68,15 +73,14 @@ class Painter:
     def size(self, frame: VideoFrame) -> tuple[int, int]:
         """(width, height) of the picture `paint` gives for this frame."""
         width, height = scaled_size(frame.width, frame.height, self._aspect, self._most_pixels)
-        return (height, width) if _turn(frame)[0] else (width, height)
+        return (height, width) if self.turn(frame)[0] else (width, height)
 
     def paint(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB, possibly a view with odd strides."""
-        turn = _turn(frame)
+        transposed, flip_x, flip_y = self.turn(frame)
         if frame.interlaced_frame:
             frame = _one_field(frame)
         pixels = self._convert(frame)
-        transposed, flip_x, flip_y = turn
         if transposed:
             pixels = pixels.transpose(1, 0, 2)
         if flip_y:
@@ -84,6 +88,10 @@ class Painter:
         if flip_x:
             pixels = pixels[:, ::-1]
         return pixels
+
+    def turn(self, frame: VideoFrame) -> Turn:
+        """How the picture is turned: (transpose, then flip x, flip y)."""
+        return self._turn if self._turn is not None else _turn_of(frame)
 
     def _convert(self, frame: VideoFrame) -> NDArray[np.uint8]:
         width, height = scaled_size(frame.width, frame.height, self._aspect, self._most_pixels)
@@ -105,33 +113,33 @@ class Painter:
         return tone_map(np.asarray(pixels, dtype=np.uint16), self._curve, wide=wide)
 
 
-def is_turned(frame: VideoFrame) -> bool:
-    """Whether a display matrix rotates or mirrors this frame."""
-    return _turn(frame) != (False, False, False)
+# FFmpeg counts degrees counterclockwise.
+_QUARTERS: dict[int, Turn] = {
+    0: UPRIGHT,
+    1: (True, False, True),
+    2: (False, True, True),
+    3: (True, True, False),
+}
 
 
-def _turn(frame: VideoFrame) -> tuple[bool, bool, bool]:
-    """The display matrix as (transpose, then flip x, flip y); angles go to the nearest quarter.
+def _turn_of(frame: VideoFrame) -> Turn:
+    """The display matrix; angles between go to the nearest quarter.
 
     The matrix sends (x, y) to (a x + c y, b x + d y), y downwards (libavutil/display.h).
     """
-    matrix = _display_matrix(frame)
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = (int(value) for value in matrix[:5])
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # Side data that PyAV has no name for: only the rotation is left, not a mirroring.
+        return _QUARTERS[round(frame.rotation / 90) % 4]
+    except KeyError:
+        return UPRIGHT
+    if not isinstance(data, SideData) or data.buffer_size < 36:
+        return UPRIGHT
+    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32, count=5).tolist()
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return False, a < 0, d < 0
     return True, c < 0, b < 0
-
-
-def _display_matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
-    try:
-        data = frame.side_data.get("DISPLAYMATRIX")
-    except (KeyError, ValueError):  # side data that this PyAV has no name for
-        return None
-    if not isinstance(data, SideData) or data.buffer_size < 36:
-        return None
-    return np.frombuffer(bytes(data), dtype=np.int32, count=9)
 
 
 def _one_field(frame: VideoFrame) -> VideoFrame:

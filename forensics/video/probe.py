@@ -68,28 +68,36 @@ class Listing:
 
     @property
     def times_s(self) -> NDArray[np.float64]:
-        return self.pts * self.tick_s
+        return np.multiply(self.pts, self.tick_s, dtype=np.float64)
 
     def targets(self, positions: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The pts of the frame shown at each position: the last one at or before it."""
-        at = np.searchsorted(self.times_s, positions + 0.5e-6, side="right") - 1
-        return self.pts[np.clip(at, 0, len(self.pts) - 1)]
+        """The pts of the frame shown at each position: the last one at or before it.
+
+        MKV, FLV and ASF round times to milliseconds, so that an evenly spaced position may lie a
+        rounding error before the frame it means: one tick, at most a millisecond, is forgiven.
+        """
+        slack = min(self.tick_s, 1e-3) + 0.5e-6
+        at = np.searchsorted(self.times_s, positions + slack, side="right") - 1
+        return self.pts[np.maximum(at, 0)]
 
 
-def open_container(file: BinaryIO, sniffed: Sniffed, budget: Budget) -> InputContainer:
+def open_container(
+    file: BinaryIO, sniffed: Sniffed, budget: Budget, *, only_headers: bool = False
+) -> InputContainer:
     """Open a medium with the one demuxer its first bytes name; no other file can be reached.
 
     FFmpeg reads through the file object, so it never sees a name; nested opens meet an empty
-    protocol list.
+    protocol list. While opening, codecs refuse pictures above the pixel limit; `only_headers` instead
+    lets them read any size and decode nothing.
     """
+    look = {"skip_frame": "all"} if only_headers else {"max_pixels": str(budget.max_pixels)}
     file.seek(0)
     try:
         return av.open(
             file,
             mode="r",
             format=sniffed.demuxer,
-            # max_pixels goes to the codecs that look into streams while opening, too.
-            options={"max_pixels": str(budget.max_pixels), "protocol_whitelist": "none"},
+            options={"protocol_whitelist": "none", **look},
             metadata_errors="replace",
             buffer_size=_READ_BYTES,
             io_open=_refuse_nested,
@@ -133,6 +141,13 @@ def choose_stream(container: InputContainer, budget: Budget) -> VideoStream:
     return stream
 
 
+def check_header_pixels(file: BinaryIO, sniffed: Sniffed, budget: Budget) -> None:
+    """Raise MediaError `limit_exceeded` where a file gave no picture because it is too large."""
+    with open_container(file, sniffed, budget, only_headers=True) as container:
+        for stream in container.streams.video:
+            check_pixels(stream.width, stream.height, budget)
+
+
 def has_decoder(stream: VideoStream) -> bool:
     """Whether this FFmpeg can decode the stream."""
     context: object = stream.codec_context
@@ -171,7 +186,9 @@ def walk(container: InputContainer, stream: VideoStream) -> Listing:
     """Read every packet without decoding: the real count, times and key frames of a stream."""
     times, key_pts, key_dts = array("q"), array("q"), array("q")
     hidden = 0
-    timed = True
+    # AVI stores frames in decoding order without presentation times; what FFmpeg derives for
+    # B-frames is not in order. The sorted times are right, and frames take them one by one.
+    timed = container.format.name != "avi"
     broken_off = False
     last_pts, last_ticks = None, 0
     for packet in packets(container, stream):
@@ -183,7 +200,7 @@ def walk(container: InputContainer, stream: VideoStream) -> Listing:
         if packet.is_discard:
             hidden += 1
             continue
-        pts = packet.pts
+        pts = packet.pts if timed else packet.dts
         if pts is None:
             timed = False
             pts = packet.dts if packet.dts is not None else len(times)

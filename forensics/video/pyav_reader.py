@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from forensics.errors import MediaError
 from forensics.structures import DecodeStats, Frame, VideoInfo
 from forensics.video import probe
+from forensics.video.exif import read_turn
 from forensics.video.facts import describe
 from forensics.video.picture import Painter, sane_aspect
 from forensics.video.sniff import Sniffed
@@ -44,6 +45,7 @@ class PyAVReader:
         self._sizes: list[tuple[int, int]] = []  # distinct in a row; bounded by _note_size
         self._size_changes = 0
         self._sought = False
+        self._exhausted = False  # decoding went through to the end of the stream
         self._reached: int | None = None  # pts of the last good frame, in ticks
         self._budget = budget
         with probe.open_container(file, sniffed, budget) as container:
@@ -52,6 +54,7 @@ class PyAVReader:
             self._promised = probe.promised_frames(container, stream, self.listing)
         if len(self.listing.pts) == 0:
             raise MediaError("the video stream holds no frames", label="undecodable")
+        turn = read_turn(file, sniffed.name) if sniffed.kind == "image" else None
         self._container: InputContainer = probe.open_container(file, sniffed, budget)
         self._stream: VideoStream = probe.choose_stream(self._container, budget)
         _prepare(self._stream, budget)
@@ -59,17 +62,19 @@ class PyAVReader:
             aspect=sane_aspect(self._stream.sample_aspect_ratio),
             most_pixels=budget.delivered_pixels,
             color_trc=self._stream.codec_context.color_trc,
+            turn=turn,
         )
         self._frames: Iterator[VideoFrame] = self._decode_on()
         self._waiting: VideoFrame | None = None  # decoded too far: belongs to a later target
         first = self._next()
         if first is None:
             self.close()
+            probe.check_header_pixels(file, sniffed, budget)
             raise MediaError("no frame of the video stream could be decoded", label="undecodable")
         self._waiting = first
         self._info = describe(
             sniffed, self._container, self._stream, self.listing, self._promised,
-            first, self._painter.size(first), budget,
+            first, self._painter, budget,
         )  # fmt: skip
 
     @property
@@ -105,8 +110,9 @@ class PyAVReader:
         if self._sought:
             part = self._answered / max(self._asked, 1)
         else:
-            reached = self.listing.pts[-1] if self._reached is None else self._reached
-            expected = int(np.searchsorted(self.listing.pts, reached, side="right"))
+            expected = listed
+            if not self._exhausted and self._reached is not None:
+                expected = int(np.searchsorted(self.listing.pts, self._reached, side="right"))
             part = self._good / max(expected, 1)
         return DecodeStats(
             decoded_frames=self._decoded,
@@ -164,7 +170,12 @@ class PyAVReader:
         return True
 
     def _decode_on(self) -> Iterator[VideoFrame]:
-        """Good frames from the demuxer's place on, in presentation order, with `pts` filled in."""
+        """Good frames from the demuxer's place on, in presentation order, with `pts` filled in.
+
+        Damage spreads through prediction, and decoders paint over what they miss without saying so:
+        behind a corrupt packet nothing is good until the next key frame.
+        """
+        damaged = False
         position = 0  # ordinal among the listed frames, for containers without times
         latest: int | None = None
         for packet in chain(probe.packets(self._container, self._stream), [Packet()]):
@@ -178,6 +189,7 @@ class PyAVReader:
             except (av.error.FFmpegError, ValueError):
                 self._corrupt += 1
                 position += 1
+                damaged = True
                 continue
             for frame in frames:
                 self._decoded += 1
@@ -186,6 +198,10 @@ class PyAVReader:
                 position += 1
                 if frame.is_corrupt:
                     self._corrupt += 1
+                    damaged = True
+                    continue
+                damaged = damaged and not frame.key_frame
+                if damaged:
                     continue
                 if frame.pts is None or (latest is not None and frame.pts <= latest):
                     continue  # no time, or back in time: not part of the shown order
@@ -193,6 +209,7 @@ class PyAVReader:
                 self._good += 1
                 latest = self._reached = frame.pts
                 yield frame
+        self._exhausted = True
 
     def _note_size(self, frame: VideoFrame) -> None:
         size = (frame.width, frame.height)

@@ -1,0 +1,275 @@
+"""A decoder that crashes, hangs or eats memory costs one file; nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import makers
+import numpy as np
+import pytest
+from forensics.config import Limits
+from forensics.errors import ConfigError, MediaError
+from forensics.video import VideoSession, isolation, open_video, prestart
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return makers.write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", frames=60)
+
+
+def child_of(video: VideoSession) -> int:
+    child = video._child
+    assert child is not None
+    return child.pid
+
+
+def read_all(path: Path, limits: Limits | None = None) -> list[int]:
+    with open_video(path, limits=limits or Limits()) as video:
+        positions = np.linspace(video.info.first_s, video.info.last_s, 8)
+        return [makers.read_number(frame.pixels) for frame in video.frames(positions)]
+
+
+def test_importing_the_package_loads_no_decoder() -> None:
+    code = "import sys, forensics.video; print(sorted({'av', 'decord', 'torch'} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_a_script_without_a_main_guard_works(clip: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import numpy as np
+        from forensics.config import Limits
+        from forensics.video import open_video
+        with open_video({str(clip)!r}, limits=Limits()) as video:
+            print(len(list(video.frames(np.array([0.0, 1.0])))))
+        """)
+    )
+    # A module beside the script that would shadow one the child needs must not reach it.
+    (tmp_path / "struct.py").write_text("raise SystemExit('shadowed')")
+    environment = {**os.environ, "PYTHONPATH": ""}
+    answer = subprocess.run(
+        [sys.executable, "-P", str(script)] if sys.version_info >= (3, 11) else
+        [sys.executable, "-I", str(script)],
+        capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert (answer.stdout.strip(), answer.stderr) == ("2", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "label", "words"),
+    [
+        (signal.SIGSEGV, "undecodable", "crashed (signal 11)"),
+        (signal.SIGABRT, "undecodable", "crashed (signal 6)"),
+        (signal.SIGKILL, "limit_exceeded", "signal 9"),
+        (signal.SIGXCPU, "limit_exceeded", "CPU"),
+    ],
+)
+def test_a_dying_decoder_costs_one_file(
+    clip: Path, number: signal.Signals, label: str, words: str
+) -> None:
+    with open_video(clip, limits=Limits()) as video:
+        frames = video.frames(np.linspace(0, 1.9, 60))
+        next(frames)
+        os.kill(child_of(video), number)
+        with pytest.raises(MediaError, match=r"clip\.mp4") as caught:
+            list(frames)
+    assert caught.value.label == label
+    assert words in str(caught.value)
+    assert len(read_all(clip)) == 8
+
+
+def test_a_hanging_decoder_ends_at_the_wall_limit(clip: Path) -> None:
+    with open_video(clip, limits=Limits(wall_s=1.5)) as video:
+        frames = video.frames(np.linspace(0, 1.9, 60))
+        next(frames)
+        os.kill(child_of(video), signal.SIGSTOP)
+        started = time.monotonic()
+        with pytest.raises(MediaError, match=r"limit of 1\.5 s") as caught:
+            list(frames)
+        assert time.monotonic() - started < 5
+    assert caught.value.label == "limit_exceeded"
+    assert len(read_all(clip)) == 8
+
+
+def test_waiting_in_the_consumer_does_not_use_up_the_wall_limit(clip: Path) -> None:
+    prestart("pyav")
+    time.sleep(0.5)
+    with open_video(clip, limits=Limits(wall_s=1.0)) as video:
+        count = 0
+        for _ in video.frames(np.linspace(0, 1.9, 12)):
+            count += 1
+            time.sleep(0.1)
+    assert count == 12
+
+
+def test_over_allocation_ends_at_the_memory_limit(tmp_path: Path, clip: Path) -> None:
+    path = makers.write_video(
+        tmp_path / "large.mp4", frames=3, size=(3840, 2160), options={"preset": "ultrafast"}
+    )
+    with pytest.raises(MediaError) as caught:
+        read_all(path, Limits(memory_mb=420))
+    assert caught.value.label == "limit_exceeded"
+    assert "memory" in str(caught.value)
+    assert len(read_all(clip)) == 8
+
+
+def test_endless_computing_ends_at_the_cpu_limit(tmp_path: Path) -> None:
+    path = makers.write_video(
+        tmp_path / "busy.mp4", frames=240, size=(1280, 720), options={"preset": "ultrafast"}, gop=250
+    )
+    with pytest.raises(MediaError, match="CPU") as caught:
+        for _ in range(20):  # one CPU second is the least an rlimit can say
+            read_all(path, Limits(cpu_s=1))
+    assert caught.value.label == "limit_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(max_pixels=100 * 100), "160x96"),
+        (Limits(max_seconds=1.0), "2 s"),
+        (Limits(max_frames=4), "8 frames asked"),
+    ],
+)
+def test_limits_are_named(clip: Path, limits: Limits, words: str) -> None:
+    with pytest.raises(MediaError, match=words) as caught:
+        read_all(clip, limits)
+    assert caught.value.label == "limit_exceeded"
+
+
+@pytest.mark.parametrize("codec", ["png", "mjpeg", "libwebp", "bmp"])
+def test_a_picture_above_the_pixel_limit_is_refused(tmp_path: Path, codec: str) -> None:
+    path = makers.write_image(tmp_path / "p.png", codec)
+    with pytest.raises(MediaError, match="160x96") as caught:
+        read_all(path, Limits(max_pixels=1000))
+    assert caught.value.label == "limit_exceeded"
+
+
+def test_a_header_that_lies_about_its_size_allocates_nothing(tmp_path: Path) -> None:
+    def enlarge(data: bytearray) -> None:
+        data[16:24] = (60000).to_bytes(4, "big") * 2
+        import zlib
+
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+
+    path = makers.patch(makers.write_image(tmp_path / "bomb.png", "png"), enlarge)
+    with pytest.raises(MediaError, match="60000x60000") as caught:
+        read_all(path)
+    assert caught.value.label == "limit_exceeded"
+
+
+def test_an_unknown_decoder_is_a_config_error(clip: Path) -> None:
+    with pytest.raises(ConfigError, match="pyav, decord"):
+        open_video(clip, decoder="opencv", limits=Limits())
+
+
+def test_frames_own_their_memory(clip: Path) -> None:
+    with open_video(clip, limits=Limits()) as video:
+        frames = list(video.frames(np.linspace(0, 1.9, 30)))
+    assert [makers.read_number(frame.pixels) for frame in frames] == sorted(
+        {makers.read_number(frame.pixels) for frame in frames}
+    )
+    assert all(frame.pixels.flags.owndata or frame.pixels.base is not None for frame in frames)
+    frames[0].pixels[:] = 0  # writable, and nobody else's
+    assert makers.read_number(frames[1].pixels) > 0
+
+
+def test_the_child_stays_only_a_few_frames_ahead(tmp_path: Path) -> None:
+    path = makers.write_video(tmp_path / "a.mp4", frames=200, gop=20)
+    with open_video(path, limits=Limits()) as video:
+        frames = video.frames(np.linspace(0, 6.6, 200))
+        next(frames)
+        time.sleep(0.5)
+        before = _cpu_ticks(child_of(video))
+        time.sleep(0.3)
+        assert _cpu_ticks(child_of(video)) - before <= 1
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_stats_before_the_end_are_refused(clip: Path) -> None:
+    with open_video(clip, limits=Limits()) as video:
+        with pytest.raises(RuntimeError, match="read to their end"):
+            _ = video.stats
+        list(video.frames(np.array([0.0])))
+        with pytest.raises(RuntimeError, match="once"):
+            video.frames(np.array([0.0]))
+
+
+def test_a_standby_child_serves_one_file_and_dies_with_it(clip: Path) -> None:
+    prestart("pyav")
+    (waiting,) = isolation._standby
+    with open_video(clip, limits=Limits()) as video:
+        assert child_of(video) == waiting.pid
+    assert not Path(f"/proc/{waiting.pid}").exists()
+    assert isolation._standby == []
+
+
+def test_a_standby_child_that_died_is_replaced(clip: Path) -> None:
+    prestart("pyav")
+    os.kill(isolation._standby[0].pid, signal.SIGKILL)
+    time.sleep(0.1)
+    assert len(read_all(clip)) == 8
+    prestart("pyav")
+    assert isolation._standby[-1].usable
+
+
+def test_nothing_is_left_when_the_parent_is_killed(clip: Path) -> None:
+    before = set(os.listdir("/dev/shm"))
+    code = textwrap.dedent(f"""
+        import time, numpy as np
+        from forensics.config import Limits
+        from forensics.video import open_video, prestart, isolation
+        video = open_video({str(clip)!r}, limits=Limits())
+        next(video.frames(np.linspace(0, 1.9, 60)))
+        prestart("pyav")
+        print(video._child.pid, isolation._standby[0].pid, flush=True)
+        time.sleep(60)
+    """)
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    children = [int(word) for word in parent.stdout.readline().split()]
+    assert len(children) == 2
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 5
+    while any(_alive(pid) for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in children)
+    assert set(os.listdir("/dev/shm")) <= before
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_normal_end_leaves_no_standby_child() -> None:
+    code = "from forensics.video import prestart, isolation; prestart('pyav'); print(isolation._standby[0].pid)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not _alive(int(answer.stdout))
+    assert answer.stderr == ""
+
+
+def test_the_child_has_no_network(clip: Path) -> None:
+    with open_video(clip, limits=Limits()) as video:
+        mine = os.readlink("/proc/self/ns/net")
+        theirs = os.readlink(f"/proc/{child_of(video)}/ns/net")
+    if mine == theirs:
+        pytest.skip("this kernel grants no network namespace to ordinary processes")
+    assert mine != theirs
