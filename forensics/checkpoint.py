@@ -13,10 +13,11 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import ConfigDict
@@ -159,7 +160,11 @@ def _locate(name_or_path: str | Path) -> Path:
         raise CheckpointError(
             f"{path}: pickles are never loaded, they can run code; give a .safetensors checkpoint"
         )
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError:  # a name too long for the file system, say
+        is_file = False
+    if not is_file:
         known = ", ".join(names) or "none"
         raise CheckpointError(f"{path}: neither a file nor a shipped detector (shipped: {known})")
     return path
@@ -192,19 +197,24 @@ def _read_card(data: bytes, source: str) -> Card:
             "unknown; write checkpoints with this project's own trainer"
         )
     try:
-        mapping = json.loads(metadata[CARD_KEY], parse_constant=_refuse_constant)
+        mapping: object = json.loads(
+            metadata[CARD_KEY], parse_constant=_finite, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{source}: the card is not valid JSON: {error}") from error
     if not isinstance(mapping, dict):
         raise CheckpointError(f"{source}: the card must be a JSON object")
     try:
-        return load_config(Card, mapping, f"{source}: card")  # pyright: ignore
+        return load_config(Card, cast("dict[str, Any]", mapping), f"{source}: card")
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
 
 
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a number")
+def _finite(text: str) -> float:
+    # JSON knows neither NaN nor Infinity, Python's parser does; 1e999 is JSON, and infinite.
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return value
 
 
 def _network(card: Card, tensors: Mapping[str, Tensor], source: str) -> nn.Module:
@@ -273,8 +283,13 @@ def _require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 def _write(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut can leave the new name with no content
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):  # also where the folder itself is missing or read-only
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""forensics.preprocess: what the network sees is what the card says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torchvision.transforms import functional as vision
+
+from forensics.preprocess import Preprocessing, normalise
+
+IMAGENET = Preprocessing(size=8, margin=1.3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def crops(count: int = 3, size: int = 8) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def test_equals_torchvision_normalisation() -> None:
+    pixels = crops()
+    expected = torch.stack(
+        [
+            vision.normalize(vision.to_tensor(crop), list(IMAGENET.mean), list(IMAGENET.std))
+            for crop in pixels
+        ]
+    )
+    torch.testing.assert_close(normalise(pixels, IMAGENET), expected)
+
+
+def test_one_pixel_by_hand() -> None:
+    pixels = np.full((1, 8, 8, 3), (255, 0, 51), dtype=np.uint8)
+    red, green, blue = normalise(pixels, IMAGENET)[0, :, 0, 0].tolist()
+    assert red == pytest.approx((1 - 0.485) / 0.229, abs=1e-5)
+    assert green == pytest.approx((0 - 0.456) / 0.224, abs=1e-5)
+    assert blue == pytest.approx((0.2 - 0.406) / 0.225, abs=1e-5)
+
+
+def test_the_published_efficient_vit_input_can_be_expressed() -> None:
+    # BGR, 0..255, nothing subtracted: undocumented there, and re-users fed it RGB / 255.
+    published = Preprocessing(
+        size=8, margin=1.0, mean=(0, 0, 0), std=(1, 1, 1), colour_order="bgr", scale=1.0
+    )
+    pixels = crops()
+    x = normalise(pixels, published)
+    np.testing.assert_array_equal(x[:, 0].numpy(), pixels[..., 2])
+    np.testing.assert_array_equal(x[:, 2].numpy(), pixels[..., 0])
+
+
+def test_result_is_float32_and_channels_last_in_memory() -> None:
+    x = normalise(crops(), IMAGENET)
+    assert x.dtype == torch.float32
+    assert x.shape == (3, 3, 8, 8)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_input_pixels_are_left_alone() -> None:
+    pixels = crops()
+    before = pixels.copy()
+    normalise(pixels, IMAGENET)
+    np.testing.assert_array_equal(pixels, before)
+
+
+def test_an_empty_batch_stays_empty() -> None:
+    assert normalise(crops(0), IMAGENET).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((1, 9, 9, 3), dtype=np.uint8),
+        np.zeros((8, 8, 3), dtype=np.uint8),
+        np.zeros((1, 8, 8, 4), dtype=np.uint8),
+        np.zeros((1, 3, 8, 8), dtype=np.uint8),
+        np.zeros((1, 8, 8, 3), dtype=np.float32),
+    ],
+    ids=["size", "no batch", "alpha", "channels first", "float"],
+)
+def test_crops_of_another_kind_are_refused(wrong: NDArray[np.uint8]) -> None:
+    with pytest.raises(ValueError, match="crops must be"):
+        normalise(wrong, IMAGENET)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": 0}, {"margin": 0.0}, {"std": (1.0, 0.0, 1.0)}, {"scale": 0.0}]
+)
+def test_a_preprocessing_that_cannot_work_is_refused(wrong: dict[str, object]) -> None:
+    good = {"size": 8, "margin": 1.3, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    with pytest.raises(ValueError, match="above 0"):
+        Preprocessing(**{**good, **wrong})  # type: ignore[arg-type]
