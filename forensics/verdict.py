@@ -21,6 +21,16 @@ from forensics.structures import (
     VideoInfo,
 )
 
+# What a trait of a file (see forensics.video.probe) means for trust. Traits beside these are
+# dealt with without loss: a rotated picture is as good as an upright one.
+TRAIT_LIMITS: dict[str, str] = {
+    "interlaced": "The material is interlaced: every second line of a frame was rebuilt.",
+    "hdr": "Colours were mapped from high dynamic range, which changes how faces look.",
+    "count_mismatch": "The file claims another number of frames than it holds.",
+    "truncated": "The file ends before what its index promises.",
+    "no_presentation_times": "The file holds no presentation times: the times given are counted.",
+    "scaled_down": "Pictures were scaled down before they were examined: fine traces may be lost.",
+}
 _COMPLETE = 0.995  # coverage from here on is complete: declared counts are often off by a frame
 
 
@@ -206,9 +216,8 @@ def _limits(info: VideoInfo | None, stats: DecodeStats | None) -> list[str]:
     limits: list[str] = []
     if info is not None and info.kind == "image":
         limits.append("This is a single image: nothing over time could be examined.")
-    if info is not None and info.traits:
-        traits = ", ".join(sorted(trait.replace("_", " ") for trait in info.traits))
-        limits.append(f"The file has traits that few tested files have: {traits}.")
+    if info is not None:
+        limits += [said for trait, said in TRAIT_LIMITS.items() if trait in info.traits]
     if stats is None:
         return limits
     if stats.coverage < _COMPLETE:

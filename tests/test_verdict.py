@@ -21,7 +21,8 @@ from forensics.structures import (
     Verdict,
     VideoInfo,
 )
-from forensics.verdict import EvidenceRules, abstain, decide, label_of
+from forensics.verdict import TRAIT_LIMITS, EvidenceRules, abstain, decide, label_of
+from forensics.video.probe import TRAITS
 
 THRESHOLDS = Thresholds(real=0.2, fake=0.8)
 RULES = EvidenceRules(min_frames=4, min_face_px=48.0)
@@ -259,10 +260,17 @@ def test_what_limits_trust_in_the_decoding_is_said(
 
 
 def test_traits_and_the_callers_limits_are_said_in_order() -> None:
-    odd = replace(VIDEO, traits=("interlaced", "high_dynamic_range"))
+    odd = replace(VIDEO, traits=("hdr", "rotated", "interlaced"))
     verdict = judge(person(0.5), info=odd, limits_of_trust=("All frames are identical.",))
-    assert "traits that few tested files have: high dynamic range, interlaced." in said(verdict)
+    interlaced, hdr = (verdict.reasons.index(TRAIT_LIMITS[key]) for key in ("interlaced", "hdr"))
+    assert interlaced < hdr
+    assert "rotated" not in said(verdict)
     assert verdict.reasons[-1] == "All frames are identical."
+
+
+def test_every_trait_of_a_file_is_either_a_limit_of_trust_or_known_to_be_none() -> None:
+    harmless = {"rotated", "anamorphic", "high_bit_depth", "variable_frame_rate", "edit_list"}
+    assert set(TRAIT_LIMITS) | harmless == set(TRAITS)
 
 
 def test_abstentions_carry_their_reasons() -> None:
