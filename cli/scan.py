@@ -20,7 +20,7 @@ from forensics.structures import ABSTENTION_LABELS
 
 from .inputs import expand
 from .show import Screen, as_table
-from .terminal import ERROR, emit, error_line
+from .terminal import ERROR, emit, error_line, interrupted
 
 if TYPE_CHECKING:
     from forensics import Scanner
@@ -140,6 +140,8 @@ def _scan_one(scanner: Scanner, path: Path, screen: Screen, *, last: bool) -> Re
     except ForensicsError as error:
         screen.error(str(error))
     except Exception as error:
+        if interrupted(error):
+            raise KeyboardInterrupt from error
         screen.error(f"{path}: unexpected {type(error).__name__}: {error}; please report this")
     screen.file_finished(path, "failed")
     return None

@@ -50,8 +50,20 @@ def guarded(command: Callable[[], int]) -> int:
         where = f"{error.filename}: " if error.filename is not None else ""
         error_line(f"{where}{error.strerror or error}; nothing was written half")
     except Exception as error:
+        if interrupted(error):
+            error_line("interrupted")
+            return INTERRUPTED
         error_line(f"unexpected {type(error).__name__}: {error}; `deepfake doctor` may tell why")
     return ERROR
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether `error` came up while a Ctrl-C was being cleaned up after: that must not hide it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 def _forget_stdout() -> None:

@@ -4,7 +4,7 @@
 
 Costs overlap: a child process decodes ahead while this one looks for faces, the input's hash is
 taken in a thread, and torch is imported while the first file is already being decoded. Hence the
-imports inside functions: whatever pulls in torch is imported by `_load`.
+imports inside functions: whatever pulls in torch is imported by `Scanner._load`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forensics.config import ScanConfig
-from forensics.errors import MediaError
+from forensics.errors import ForensicsError, MediaError
 from forensics.report.facts import Clock, file_sha256, is_regular, software_versions
 from forensics.report.sanity import Pictures
 from forensics.sampling import sample_times
@@ -70,7 +69,7 @@ def scan(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stages:
-    """What `_load` made ready, once for all files."""
+    """What `Scanner._load` made ready, once for all files."""
 
     checkpoint: Checkpoint
     faces: FaceDetector
@@ -107,18 +106,13 @@ class Scanner:
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="forensics")
         self._stages: Future[_Stages] = self._pool.submit(
-            _load, "default" if checkpoint is None else checkpoint, self._config, face_detector
+            self._load, "default" if checkpoint is None else checkpoint, face_detector
         )
 
     def __enter__(self) -> Scanner:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -224,31 +218,33 @@ class Scanner:
         if done == 0:
             raise MediaError(f"{path}: no frame could be decoded", label="undecodable")
 
+    def _load(
+        self, checkpoint: Checkpoint | str | Path, face_detector: FaceDetector | None
+    ) -> _Stages:
+        """Everything that needs torch; in the background, and given up when the scanner closes."""
+        from forensics.checkpoint import Checkpoint, load_checkpoint
+        from forensics.faces import MtcnnDetector
+        from forensics.runtime import autocast_dtype, choose_device
+
+        config = self._config
+        device = choose_device(config.device)
+        if self._closing.is_set():
+            raise ForensicsError("the scanner was closed while it was loading")
+        if isinstance(checkpoint, Checkpoint):
+            checkpoint.model.to(device)
+        else:
+            checkpoint = load_checkpoint(checkpoint, device=device)
+        return _Stages(
+            checkpoint=checkpoint,
+            faces=face_detector
+            or MtcnnDetector(config.faces, max_faces=config.limits.max_faces, device=str(device)),
+            device=device,
+            dtype=autocast_dtype(device),
+        )
+
 
 def _silent(stage: str, done: int, total: int) -> None:
     """The progress of a caller who does not ask for it."""
-
-
-def _load(
-    checkpoint: Checkpoint | str | Path, config: ScanConfig, face_detector: FaceDetector | None
-) -> _Stages:
-    """Everything that needs torch."""
-    from forensics.checkpoint import Checkpoint, load_checkpoint
-    from forensics.faces import MtcnnDetector
-    from forensics.runtime import autocast_dtype, choose_device
-
-    device = choose_device(config.device)
-    if isinstance(checkpoint, Checkpoint):
-        checkpoint.model.to(device)
-    else:
-        checkpoint = load_checkpoint(checkpoint, device=device)
-    return _Stages(
-        checkpoint=checkpoint,
-        faces=face_detector
-        or MtcnnDetector(config.faces, max_faces=config.limits.max_faces, device=str(device)),
-        device=device,
-        dtype=autocast_dtype(device),
-    )
 
 
 def _positions(config: ScanConfig, info: VideoInfo, path: Path) -> NDArray[np.float64]:

@@ -124,6 +124,11 @@ class FakeScanner:
         }
         if word in failures:
             raise failures[word]
+        if word == "cleanup":
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise BufferError("what cleaning up after Ctrl-C ran into")
         labels: dict[str, Label] = {
             "no": "no_face",
             "broken": "undecodable",

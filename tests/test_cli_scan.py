@@ -300,9 +300,10 @@ def test_without_a_terminal_progress_is_one_line_per_file_and_quiet_is_silent(sc
     assert scan("real.mp4").err == ""
 
 
-def test_an_interrupt_ends_with_130_and_keeps_what_was_done(scan: Scan) -> None:
-    touch("fake.mp4", "interrupt.mp4", "real.mp4")
-    outcome = scan(".", "--json", "--quiet")
+@pytest.mark.parametrize("word", ["interrupt", "cleanup"])
+def test_an_interrupt_ends_with_130_and_keeps_what_was_done(scan: Scan, word: str) -> None:
+    touch("fake.mp4", f"{word}.mp4", "real.mp4")
+    outcome = scan("fake.mp4", f"{word}.mp4", "real.mp4", "--json", "--quiet")
     assert outcome.code == 130
     assert outcome.err == "deepfake: interrupted\n"
     assert len(outcome.out.splitlines()) == 1

@@ -338,10 +338,10 @@ def test_an_unknown_device_is_an_error(tiny_checkpoint: Path, clips: dict[str, P
         with_config(tiny_checkpoint, ScanConfig(device="abacus"), clips["one"])
 
 
-def test_a_decoder_over_its_memory_limit_is_a_named_abstention(
+def test_a_file_over_a_limit_is_a_named_abstention(
     tiny_checkpoint: Path, clips: dict[str, Path]
 ) -> None:
-    config = ScanConfig(limits=Limits(max_pixels=100))
+    config = ScanConfig(limits=Limits(max_pixels=20_000))
     report = with_config(tiny_checkpoint, config, clips["one"])
     check(report)
     assert report.verdict.label == "limit_exceeded"
