@@ -159,9 +159,12 @@ class MtcnnDetector:
         inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)
         corners, visible = corners[inside], torch.as_tensor(inside).to(self._device)
         boxes, owners = boxes[visible], owners[visible]
+        if not len(corners):
+            # The networks refuse an empty batch; one black candidate tells the outputs' shapes.
+            nothing = network(torch.zeros(1, 3, side, side, device=self._device))
+            return tuple(part[:0] for part in nothing), boxes, owners
         outputs: list[tuple[Tensor, ...]] = []
-        # At least one pass, so that no candidate gives empty tensors of the right shape.
-        for start in range(0, max(len(corners), 1), _CHUNK):
+        for start in range(0, len(corners), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             candidates = _shrunk_boxes(sums, corners[chunk], owners[chunk], side)
             outputs.append(network(_normalise(candidates)))
