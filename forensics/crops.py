@@ -77,7 +77,7 @@ def cut(
     x0, y0, x1, y1 = box
     region = pixels[y0:y1, x0:x1]
     if region.shape[0] == size and region.shape[1] == size:
-        return np.ascontiguousarray(region)
+        return region.copy()  # a view would keep the whole frame, or shared memory, alive
     mode = cv2.INTER_AREA if region.shape[0] > size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(region, (size, size), interpolation=mode), dtype=np.uint8)
 

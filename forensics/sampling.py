@@ -23,7 +23,8 @@ def sample_times(
     if start > last_s:
         return np.empty(0)
     if config.fps is not None:
-        return np.arange(start, end + 1e-9, 1.0 / config.fps)
+        # The last step may land a rounding error behind the end: 3 * 0.1 > 0.3.
+        return np.minimum(np.arange(start, end + 1e-9, 1.0 / config.fps), end)
     count = min(config.frames, max(listed_frames, 1))
     if count == 1:
         return np.array([(start + end) / 2])

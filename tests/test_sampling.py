@@ -1,0 +1,92 @@
+"""Sampling: evenly spaced moments inside the shown part of a video."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forensics.config import SamplingConfig
+from forensics.sampling import sample_times
+
+
+@pytest.mark.parametrize(
+    ("config", "first_s", "last_s", "listed", "expected"),
+    [
+        pytest.param(SamplingConfig(frames=5), 0.0, 8.0, 200, [0, 2, 4, 6, 8], id="even"),
+        pytest.param(SamplingConfig(frames=3), 1.5, 3.5, 60, [1.5, 2.5, 3.5], id="late start"),
+        pytest.param(SamplingConfig(frames=1), 0.0, 8.0, 200, [4.0], id="one asked"),
+        pytest.param(SamplingConfig(), 0.0, 0.0, 1, [0.0], id="an image"),
+        pytest.param(SamplingConfig(), 2.0, 2.0, 0, [2.0], id="none listed"),
+        pytest.param(SamplingConfig(), 0.0, 0.2, 3, [0, 0.1, 0.2], id="fewer than asked"),
+        pytest.param(SamplingConfig(fps=2.0), 0.0, 1.9, 50, [0, 0.5, 1, 1.5], id="fps"),
+        pytest.param(SamplingConfig(fps=2.0), 0.0, 2.0, 50, [0, 0.5, 1, 1.5, 2], id="fps to end"),
+        pytest.param(SamplingConfig(fps=0.1), 0.0, 5.0, 50, [0], id="slow fps"),
+        pytest.param(
+            SamplingConfig(frames=3, start_s=1.0, end_s=2.0), 0.0, 8.0, 200, [1, 1.5, 2], id="part"
+        ),
+        pytest.param(
+            SamplingConfig(frames=3, start_s=1.0), 10.0, 13.0, 90, [11, 12, 13], id="from start"
+        ),
+        pytest.param(
+            SamplingConfig(frames=3, end_s=99.0), 0.0, 4.0, 100, [0, 2, 4], id="end behind end"
+        ),
+        pytest.param(
+            SamplingConfig(fps=1.0, start_s=0.5, end_s=2.6),
+            0.0,
+            9.0,
+            99,
+            [0.5, 1.5, 2.5],
+            id="fps part",
+        ),
+        pytest.param(SamplingConfig(start_s=9.0), 0.0, 8.0, 200, [], id="start behind end"),
+        pytest.param(SamplingConfig(start_s=9.0, fps=5.0), 0.0, 8.0, 200, [], id="fps behind end"),
+    ],
+)
+def test_positions_are_as_drawn(
+    config: SamplingConfig, first_s: float, last_s: float, listed: int, expected: list[float]
+) -> None:
+    times = sample_times(config, first_s, last_s, listed)
+    np.testing.assert_allclose(times, expected)
+    assert times.dtype == np.float64
+
+
+def test_rounding_never_puts_a_position_behind_the_last_frame() -> None:
+    times = sample_times(SamplingConfig(fps=10.0), 0.0, 0.3, 10)
+    assert len(times) == 4
+    assert times.max() <= 0.3
+
+
+def test_defaults_ask_for_32_frames_from_first_to_last() -> None:
+    times = sample_times(SamplingConfig(), 0.04, 9.96, 249)
+    assert len(times) == 32
+    assert (times[0], times[-1]) == (0.04, 9.96)
+
+
+@given(
+    frames=st.integers(1, 64),
+    fps=st.none() | st.floats(0.1, 60),
+    first_s=st.floats(-5, 100),
+    length_s=st.floats(0, 60),
+    start_s=st.none() | st.floats(0, 80),
+    part_s=st.none() | st.floats(0.01, 80),
+    listed=st.integers(0, 2000),
+)
+def test_positions_ascend_inside_the_video_and_never_outnumber_what_was_asked(
+    frames: int,
+    fps: float | None,
+    first_s: float,
+    length_s: float,
+    start_s: float | None,
+    part_s: float | None,
+    listed: int,
+) -> None:
+    end_s = None if part_s is None else (start_s or 0.0) + part_s
+    config = SamplingConfig(frames=frames, fps=fps, start_s=start_s, end_s=end_s)
+    last_s = first_s + length_s
+    times = sample_times(config, first_s, last_s, listed)
+    assert (np.diff(times) >= 0).all()
+    assert ((times >= first_s) & (times <= last_s)).all()
+    if fps is None:
+        assert len(times) <= min(frames, max(listed, 1))
