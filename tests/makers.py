@@ -1,7 +1,7 @@
 """Media made on the spot, whose truth we drew: every picture carries its own number.
 
-A picture's upper half shows its number as ten grey bars (bit 9 left, bit 0 right); the lower half is red on the
-left and blue on the right, so that a turned or mirrored picture shows it.
+A picture's upper half shows its number as ten grey bars (bit 9 left, bit 0 right); the lower half
+is red on the left and blue on the right, so that a turned or mirrored picture shows it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type  # noqa: F401  (asserts a PyAV with side data)
 from numpy.typing import NDArray
 
 BITS = 10
@@ -39,7 +39,7 @@ def read_number(picture: Picture) -> int:
     row = picture[height // 8 : 3 * height // 8].mean(axis=(0, 2))
     edges = np.linspace(0, width, BITS + 1)
     number = 0
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges.tolist()):
         third = (right - left) / 3
         number = number * 2 + int(row[int(left + third) : int(right - third) + 1].mean() > 125)
     return number
@@ -69,7 +69,9 @@ def write_video(
 ) -> Path:
     """Encode `frames` numbered pictures; `times` are presentation times in 1/`ticks` s."""
     width, height = size
-    with av.open(str(path), "w", format=container, container_options=container_options or {}) as out:
+    with av.open(
+        str(path), "w", format=container, container_options=container_options or {}
+    ) as out:
         stream: Any = out.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.gop_size = gop
@@ -116,7 +118,9 @@ def write_audio(path: Path) -> Path:
     return path
 
 
-def write_image(path: Path, codec: str, *, number: int = 5, size: tuple[int, int] = (160, 96)) -> Path:
+def write_image(
+    path: Path, codec: str, *, number: int = 5, size: tuple[int, int] = (160, 96)
+) -> Path:
     """One numbered picture as a still, by encoder name, whatever the suffix says."""
     context: Any = av.CodecContext.create(codec, "w")
     context.width, context.height = size
@@ -213,7 +217,11 @@ def write_size_change(path: Path, first: tuple[int, int], second: tuple[int, int
     """Thirty VP8 frames of one size, then thirty of another, in one WebM stream."""
     parts = [
         write_video(
-            path.with_suffix(f".part{n}.webm"), frames=30, size=size, codec="libvpx", number_from=30 * n
+            path.with_suffix(f".part{n}.webm"),
+            frames=30,
+            size=size,
+            codec="libvpx",
+            number_from=30 * n,
         )
         for n, size in enumerate((first, second))
     ]
@@ -235,7 +243,9 @@ def write_size_change(path: Path, first: tuple[int, int], second: tuple[int, int
     return path
 
 
-def write_long_video(path: Path, *, seconds: int, rate: int = 30, size: tuple[int, int] = (160, 96)) -> Path:
+def write_long_video(
+    path: Path, *, seconds: int, rate: int = 30, size: tuple[int, int] = (160, 96)
+) -> Path:
     """A video of any length in a moment: one encoded GOP, its packets muxed over and over."""
     with av.open(str(path), "w") as out:
         stream: Any = out.add_stream("libx264", rate=rate, options={"bf": "0"})

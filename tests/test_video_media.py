@@ -9,6 +9,7 @@ from typing import Any
 import makers
 import numpy as np
 import pytest
+
 from forensics.config import Limits
 from forensics.errors import MediaError
 from forensics.structures import DecodeStats, Frame, VideoInfo
@@ -93,9 +94,7 @@ def test_a_truncated_mp4_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
 
 def test_a_truncated_avi_is_not_silently_complete(tmp_path: Path) -> None:
     rich = {"b": "4000000"}  # frames large beside the header
-    path = makers.write_video(
-        tmp_path / "t.avi", codec="mpeg4", ticks=30, draw=noisy, options=rich
-    )
+    path = makers.write_video(tmp_path / "t.avi", codec="mpeg4", ticks=30, draw=noisy, options=rich)
     info, _, stats = read(makers.truncate(path, 0.15))
     assert info.declared_frames == 90
     assert info.listed_frames < 20

@@ -20,8 +20,8 @@ a millisecond, is forgiven); the first frame for earlier positions. A frame is n
    the header of other containers, the header's own duration in MKV and WebM; a container that
    states none of these promises what it holds;
 2. *decoded / listed*: of the listed frames up to the last one reached, those decoded without
-   damage (damage spreads until the next key frame; up to `SEQUENTIAL_FRAMES` frames, where everything is decoded); in longer material, which
-   is read by seeking, the positions answered with their own frame, of the positions asked.
+   damage, which spreads until the next key frame. Above 1500 frames, where material is read by
+   seeking: the positions answered with their own frame, of the positions asked.
 
 An MP4 cut in half (41 of 90 frames left) ends at 0.46, an AVI with 5 of 90 at 0.06, a file whose
 header claims 100000 frames over a complete index of 90 at 1.0.

@@ -6,6 +6,7 @@ Started by `forensics.video.isolation` as `python -I -c ... <socket> <decoder>`;
 from __future__ import annotations
 
 import ctypes
+import importlib
 import mmap
 import os
 import resource
@@ -27,7 +28,7 @@ def main(socket_fd: int, decoder: str) -> int:
     channel = socket.socket(fileno=socket_fd)
     threading.Thread(target=_follow_parent, args=(socket_fd,), daemon=True).start()
 
-    import numpy  # noqa: F401  what every job needs, loaded while a standby child waits
+    # What every job needs is loaded while a standby child waits.
 
     from forensics.errors import ForensicsError, MediaError
     from forensics.video import wire
@@ -65,10 +66,6 @@ def _serve(channel: socket.socket, fds: list[int], decoder: str, budget: Any) ->
 
     medium, frame_memory = fds
     ring = mmap.mmap(frame_memory, budget.slot_bytes * wire.SLOTS)
-    slots = [
-        np.frombuffer(ring, np.uint8, budget.slot_bytes, offset=number * budget.slot_bytes)
-        for number in range(wire.SLOTS)
-    ]
     with open(medium, "rb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
         try:
             reader = open_reader(file, decoder, budget)
@@ -80,8 +77,8 @@ def _serve(channel: socket.socket, fds: list[int], decoder: str, budget: Any) ->
                     free.append(int(wire.receive(channel)[0]["free"]))
                 slot = free.pop()
                 height, width, _ = frame.pixels.shape
-                target = slots[slot][: height * width * 3].reshape(height, width, 3)
-                np.copyto(target, frame.pixels)
+                start = slot * budget.slot_bytes
+                np.copyto(np.ndarray(frame.pixels.shape, np.uint8, ring, start), frame.pixels)
                 where = {"slot": slot, "height": height, "width": width, "time_s": frame.time_s}
                 wire.send(channel, {"frame": where})
             wire.send(channel, {"done": wire.to_json(reader.stats())})
@@ -103,13 +100,11 @@ def _report(channel: socket.socket, message: str, label: str) -> None:
 
 def _load(decoder: str) -> None:
     """Import the reader's libraries before the job comes."""
-    import forensics.video.pyav_reader as pyav_reader
-
+    importlib.import_module("forensics.video.pyav_reader")
     if decoder == "decord":
         from forensics.video.decord_reader import load_decord
 
         load_decord()
-    del pyav_reader
 
 
 def _leave_network() -> None:

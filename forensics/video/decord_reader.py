@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, BinaryIO
 
-import av
 import numpy as np
+from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from forensics.errors import MediaError
 from forensics.structures import DecodeStats, Frame, VideoInfo
 from forensics.video import probe
-from forensics.video.pyav_reader import SEQUENTIAL_FRAMES, PyAVReader
+from forensics.video.pyav_reader import PyAVReader
 from forensics.video.sniff import Sniffed
 from forensics.video.wire import Budget
 
 # What decord gets wrong, by trait. `rotated` and `variable_frame_rate` agree with PyAV.
 REFUSED_TRAITS = {
+    "mirrored": "does not mirror pictures",
     "anamorphic": "ignores the shape of pixels",
     "interlaced": "leaves both fields in the picture",
     "high_bit_depth": "converts more than 8 bits differently",
@@ -48,8 +50,8 @@ def load_decord() -> Any:
     return decord
 
 
-# Containers on which the agreement test holds. In TS decord starts at the second key frame and gives
-# its pictures the first one's times.
+# Containers on which the agreement test holds. In TS decord starts at the second key frame and
+# gives its pictures the first one's times.
 AGREEING_CONTAINERS = ("mp4", "mov", "mkv", "webm", "avi", "asf", "flv")
 
 
@@ -82,8 +84,6 @@ class DecordReader:
                 f"counts {len(self._video)} frames where the packets show {len(self._listing.pts)}"
             )
         self._next = 0  # the frame that decord gives when it is asked for one
-        long = len(self._listing.pts) > SEQUENTIAL_FRAMES
-        self._seeking = long and self._info.container in ("mp4", "mov", "mkv", "webm")
         self._asked = 0
         self._answered = 0
         self._decord_error: type[Exception] = decord.DECORDError
@@ -97,7 +97,8 @@ class DecordReader:
         targets = self._listing.targets(np.sort(positions))
         self._asked = len(targets)
         first_s = self._info.first_s  # decord's clock starts at the first frame
-        for index, target in enumerate(np.unique(targets).tolist()):
+        wanted: list[int] = np.unique(targets).tolist()
+        for index, target in enumerate(wanted):
             number = int(np.searchsorted(self._listing.pts, target))
             try:
                 pixels = self._frame(number)
@@ -113,19 +114,20 @@ class DecordReader:
             yield Frame(index=index, time_s=time_s, pixels=pixels)
 
     def _frame(self, number: int) -> NDArray[np.uint8]:
-        """Frame `number`: by seeking in long MP4 and MKV, else by decoding on.
+        """Frame `number`, by decoding every frame on the way, slow as that is in long material.
 
-        decord's seek gives wrong pictures in ASF (measured) and TS (decord issues 54, 365).
+        decord's other ways give wrong pictures (measured on H.264, HEVC and WMV2): `skip_frames`
+        lands a key frame too far, `seek_accurate` misses behind HEVC's open GOPs and in ASF.
         """
-        if self._seeking:
-            self._video.seek_accurate(number)
-        elif number > self._next:
-            self._video.skip_frames(number - self._next)
-        self._next = number + 1
-        return np.asarray(self._video.next().asnumpy(), dtype=np.uint8)
+        while self._next < number:
+            self._video.next()
+            self._next += 1
+        self._next += 1
+        pixels: Any = self._video.next().asnumpy()
+        return np.array(pixels, dtype=np.uint8)
 
     def stats(self) -> DecodeStats:
-        """decord tells neither damage nor what it decoded on the way: counts are of frames given."""
+        """decord tells neither damage nor what it decoded on the way: only frames given count."""
         return DecodeStats(
             decoded_frames=self._answered,
             corrupt_packets=0,
@@ -145,9 +147,9 @@ def _refusal(reason: str) -> MediaError:
 
 
 def _changes_size(file: BinaryIO, sniffed: Sniffed, budget: Budget) -> bool:
-    """Whether key frames differ in size: a change needs a new sequence header, hence a key frame."""
+    """Whether key frames differ in size: a change needs a sequence header, so a key frame."""
     sizes: set[tuple[int, int]] = set()
-    with probe.open_container(file, sniffed, budget) as container:
+    with closing(probe.open_container(file, sniffed, budget)) as container:
         stream = probe.choose_stream(container, budget)
         stream.codec_context.skip_frame = "NONKEY"
         for packet in probe.packets(container, stream):
@@ -155,6 +157,6 @@ def _changes_size(file: BinaryIO, sniffed: Sniffed, budget: Budget) -> bool:
                 continue
             try:
                 sizes.update((frame.width, frame.height) for frame in packet.decode())
-            except av.error.FFmpegError as error:
+            except FFmpegError as error:
                 raise _refusal("gives up files with corrupt packets (corrupt)") from error
     return len(sizes) > 1

@@ -9,7 +9,6 @@ from av.video.stream import VideoStream
 
 from forensics.errors import MediaError
 from forensics.structures import VideoInfo
-from forensics.video.exif import UPRIGHT
 from forensics.video.picture import Painter, hdr_curve, sane_aspect
 from forensics.video.probe import Listing
 from forensics.video.sniff import Sniffed
@@ -73,13 +72,15 @@ def traits(
     """Names from `forensics.video.probe.TRAITS`."""
     context = stream.codec_context
     shown_size = painter.size(first)
+    turn = painter.turn(first)
     listed = len(listing.pts)
     aspect = sane_aspect(stream.sample_aspect_ratio)
     steps = np.diff(listing.pts)
     uneven = len(steps) > 1 and int(steps.max() - steps.min()) > max(2, 0.1 * np.median(steps))
     depth = max((part.bits for part in first.format.components), default=8)
     found = {
-        "rotated": painter.turn(first) != UPRIGHT,
+        "rotated": turn[0] or turn[1:] == (True, True),
+        "mirrored": sum(turn) % 2 == 1,
         "anamorphic": aspect != 1,
         "interlaced": first.interlaced_frame,
         "high_bit_depth": depth > 8,

@@ -25,6 +25,7 @@ from typing import IO, Any
 from forensics.errors import MediaError
 from forensics.video import wire
 from forensics.video.child import package_home
+from forensics.video.reader import check_decoder
 
 # `forensics` goes before site-packages and behind the standard library, so that nothing beside the
 # package can stand in for a standard module; -I keeps the caller's folder and environment out.
@@ -38,6 +39,7 @@ from forensics.video.child import main
 sys.exit(main(socket_fd, decoder))
 """
 _KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+_OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory", "can't start new thread")
 _START_S = 60.0  # loading PyAV takes 0.2 s, or much longer from a cold network disk
 
 
@@ -49,7 +51,7 @@ class DecoderProcess:
         self.waited_s = 0.0
         self._owner = os.getpid()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by kill
         more = [path for path in sys.path if path.endswith("-packages")]  # --user, --system sites
         argument = json.dumps([theirs.fileno(), decoder, package_home(), more])
         try:
@@ -85,6 +87,11 @@ class DecoderProcess:
             wire.send(self._channel, message, fds)
         except wire.ConnectionEnded as error:
             raise self._autopsy() from error
+        except TimeoutError as error:
+            self.kill()
+            raise MediaError(
+                "the decoder did not take its orders in time", label="limit_exceeded"
+            ) from error
 
     def receive(self, wall_s: float) -> dict[str, Any]:
         """The child's next message. Raises MediaError for its own errors, for its death, and
@@ -135,7 +142,7 @@ class DecoderProcess:
                 "the decoder was killed (signal 9), as the system does when memory runs out",
                 label="limit_exceeded",
             )
-        if "MemoryError" in last_words or "bad_alloc" in last_words:
+        if any(sign in last_words for sign in _OUT_OF_MEMORY):
             return MediaError("decoding needs more memory than its limit", label="limit_exceeded")
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         tail = f": {last_words}" if last_words else ""
@@ -179,14 +186,18 @@ def _environment() -> dict[str, str]:
     }
 
 
-# One idle child may wait for its file: starting Python and loading FFmpeg (0.2 s) then costs nothing.
+# One idle child may wait for its file: starting Python and loading FFmpeg costs nothing then.
 # State of the module by necessity: the process outlives every call.
 _standby: list[DecoderProcess] = []
 _lock = threading.Lock()
 
 
 def prestart(decoder: str) -> None:
-    """Have a child ready for the next file; does nothing where one already waits."""
+    """Have a child ready for the next file; does nothing where one already waits.
+
+    Raises ConfigError for an unknown decoder.
+    """
+    check_decoder(decoder)
     with _lock:
         if any(child.decoder == decoder and child.usable for child in _standby):
             return

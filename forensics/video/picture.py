@@ -1,10 +1,11 @@
 """One decoded frame into RGB as a viewer would see it: colour, fields, aspect, rotation, size.
 
-Colour: the matrix and range the frame names; where it names none, BT.601 and the pixel format's own
-range, as swscale, OpenCV and decord do. Fields: an interlaced frame is rebuilt from one of its fields
-(FFmpeg's `estdif`, which needs no neighbours). Aspect: the width is scaled by the sample aspect ratio.
-Rotation: the display matrix, mirrored ones included. A picture above `delivered_pixels` is scaled
-down inside the colour conversion, so that the large RGB picture never exists.
+Colour: the matrix and range the frame names; where it names none, BT.601 and the pixel format's
+own range, as swscale, OpenCV and decord do. Fields: an interlaced frame is rebuilt from one of its
+fields (FFmpeg's `estdif`, which needs no neighbours). Aspect: the width is scaled by the sample
+aspect ratio. Rotation: the display matrix, mirrored ones included. A picture above
+`delivered_pixels` is scaled down inside the colour conversion, so that the large RGB picture never
+exists.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import math
 from fractions import Fraction
 from typing import Literal
 
-import av
 import numpy as np
+from av.error import FFmpegError
 from av.filter import Graph
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from forensics.video.exif import UPRIGHT, Turn
+from forensics.video.still import UPRIGHT, Turn
 from forensics.video.tonemap import tone_map
 
 # AVColorSpace of a frame -> the matrix swscale is told to use. Everything else reads as BT.601.
@@ -32,11 +33,12 @@ _MATRICES = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
-_CURVES: dict[int, Literal["pq", "hlg"]] = {16: "pq", 18: "hlg"}  # AVColorTransferCharacteristic
+Curve = Literal["pq", "hlg"]
+_CURVES: dict[int, Curve] = {16: "pq", 18: "hlg"}  # AVColorTransferCharacteristic
 _BT2020_PRIMARIES = 9
 
 
-def hdr_curve(color_trc: int) -> Literal["pq", "hlg"] | None:
+def hdr_curve(color_trc: int) -> Curve | None:
     """The HDR transfer curve that FFmpeg's number names, None for SDR."""
     return _CURVES.get(color_trc)
 
@@ -67,7 +69,7 @@ class Painter:
         self._turn = turn
         self._aspect = aspect
         self._most_pixels = most_pixels
-        self._curve = hdr_curve(color_trc)
+        self._curve: Curve | None = hdr_curve(color_trc)
         self._reformatter = VideoReformatter()
 
     def size(self, frame: VideoFrame) -> tuple[int, int]:
@@ -82,7 +84,7 @@ class Painter:
             frame = _one_field(frame)
         pixels = self._convert(frame)
         if transposed:
-            pixels = pixels.transpose(1, 0, 2)
+            pixels = np.swapaxes(pixels, 0, 1)
         if flip_y:
             pixels = pixels[::-1]
         if flip_x:
@@ -157,6 +159,6 @@ def _one_field(frame: VideoFrame) -> VideoFrame:
         graph.push(frame)
         graph.push(None)
         rebuilt = graph.pull()
-    except (av.error.FFmpegError, ValueError):
+    except (FFmpegError, ValueError):
         return frame  # a pixel format the filter does not take: the woven picture is the better one
     return rebuilt if isinstance(rebuilt, VideoFrame) else frame

@@ -2,7 +2,8 @@
 
 The traits a `VideoInfo` may name, a closed list:
 
-    rotated                a display matrix or EXIF orientation turns or mirrors the picture
+    rotated                a display matrix or EXIF orientation turns the picture by quarters
+    mirrored               a display matrix or EXIF orientation mirrors the picture
     anamorphic             pixels are not square
     interlaced             pictures are made of two fields
     high_bit_depth         more than 8 bits per sample
@@ -19,15 +20,17 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import av
 import numpy as np
 from av.container.input import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -37,6 +40,7 @@ from forensics.video.wire import Budget
 
 TRAITS = (
     "rotated",
+    "mirrored",
     "anamorphic",
     "interlaced",
     "high_bit_depth",
@@ -87,8 +91,8 @@ def open_container(
     """Open a medium with the one demuxer its first bytes name; no other file can be reached.
 
     FFmpeg reads through the file object, so it never sees a name; nested opens meet an empty
-    protocol list. While opening, codecs refuse pictures above the pixel limit; `only_headers` instead
-    lets them read any size and decode nothing.
+    protocol list. While opening, codecs refuse pictures above the pixel limit; `only_headers`
+    instead lets them read any size and decode nothing.
     """
     look = {"skip_frame": "all"} if only_headers else {"max_pixels": str(budget.max_pixels)}
     file.seek(0)
@@ -104,7 +108,7 @@ def open_container(
         )
     except MemoryError:
         raise
-    except (av.error.FFmpegError, ValueError, OSError) as error:
+    except (FFmpegError, ValueError, OSError) as error:
         raise MediaError(
             f"the {sniffed.name} file cannot be opened: {_reason(error)}", label="undecodable"
         ) from error
@@ -137,21 +141,20 @@ def choose_stream(container: InputContainer, budget: Budget) -> VideoStream:
     check_pixels(stream.width, stream.height, budget)
     for other in container.streams:
         if other.index != stream.index:
-            other.discard = av.stream.Discard.all  # demuxers then skip its bytes
+            other.discard = Discard.all  # demuxers then skip its bytes
     return stream
 
 
 def check_header_pixels(file: BinaryIO, sniffed: Sniffed, budget: Budget) -> None:
     """Raise MediaError `limit_exceeded` where a file gave no picture because it is too large."""
-    with open_container(file, sniffed, budget, only_headers=True) as container:
+    with closing(open_container(file, sniffed, budget, only_headers=True)) as container:
         for stream in container.streams.video:
             check_pixels(stream.width, stream.height, budget)
 
 
 def has_decoder(stream: VideoStream) -> bool:
     """Whether this FFmpeg can decode the stream."""
-    context: object = stream.codec_context
-    return context is not None
+    return cast("object | None", stream.codec_context) is not None
 
 
 def check_pixels(width: int, height: int, budget: Budget) -> None:
@@ -175,7 +178,7 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[V
                 yield packet
         except MemoryError:
             raise
-        except (av.error.FFmpegError, OSError):
+        except (FFmpegError, OSError):
             errors += 1
             yield None
         else:

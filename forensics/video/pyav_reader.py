@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import chain
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
-import av
 import numpy as np
 from av.container.input import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -19,10 +20,10 @@ from numpy.typing import NDArray
 from forensics.errors import MediaError
 from forensics.structures import DecodeStats, Frame, VideoInfo
 from forensics.video import probe
-from forensics.video.exif import read_turn
 from forensics.video.facts import describe
 from forensics.video.picture import Painter, sane_aspect
 from forensics.video.sniff import Sniffed
+from forensics.video.still import read_size, read_turn
 from forensics.video.wire import Budget
 
 # Up to this many frames (a minute at 25/s) everything is decoded and coverage is exact.
@@ -48,7 +49,9 @@ class PyAVReader:
         self._exhausted = False  # decoding went through to the end of the stream
         self._reached: int | None = None  # pts of the last good frame, in ticks
         self._budget = budget
-        with probe.open_container(file, sniffed, budget) as container:
+        if sniffed.kind == "image" and (size := read_size(file, sniffed.name)):
+            probe.check_pixels(*size, budget)
+        with closing(probe.open_container(file, sniffed, budget)) as container:
             stream = probe.choose_stream(container, budget)
             self.listing = probe.walk(container, stream)
             self._promised = probe.promised_frames(container, stream, self.listing)
@@ -82,7 +85,7 @@ class PyAVReader:
         return self._info
 
     def read(self, positions: NDArray[np.float64]) -> Iterator[Frame]:
-        """Yield the frames shown at `positions`; decodes on between them, seeks in long material."""
+        """Yield the frames shown at `positions`: decoding on, or seeking in long material."""
         targets = self.listing.targets(np.sort(positions))
         self._asked = len(targets)
         seeking = len(self.listing.pts) > SEQUENTIAL_FRAMES and self.listing.timed
@@ -159,7 +162,7 @@ class PyAVReader:
             self._sought = True
             try:
                 self._container.seek(key_dts, stream=self._stream, backward=True)
-            except av.error.FFmpegError:
+            except FFmpegError:
                 continue
             self._frames, self._waiting = self._decode_on(), None
             first = self._next()
@@ -176,6 +179,7 @@ class PyAVReader:
         behind a corrupt packet nothing is good until the next key frame.
         """
         damaged = False
+        decode: Callable[[Any], list[VideoFrame]] = cast("Any", self._stream).decode
         position = 0  # ordinal among the listed frames, for containers without times
         latest: int | None = None
         for packet in chain(probe.packets(self._container, self._stream), [Packet()]):
@@ -183,10 +187,12 @@ class PyAVReader:
             if packet is None or (packet.size == 0 and not flush):
                 continue
             try:
-                frames = self._stream.decode(None if flush else packet)
+                frames: list[VideoFrame] = decode(None if flush else packet)
             except MemoryError:
                 raise
-            except (av.error.FFmpegError, ValueError):
+            except BlockingIOError as error:  # the codec could not start its threads
+                raise MemoryError("no room for decoder threads") from error
+            except (FFmpegError, ValueError):
                 self._corrupt += 1
                 position += 1
                 damaged = True

@@ -152,10 +152,9 @@ class VideoSession:
         fits = height > 0 and width > 0 and height * width * 3 <= self._slot_bytes
         if not fits or not 0 <= slot < wire.SLOTS:
             raise _malformed()
-        shared = np.frombuffer(
-            self._ring, np.uint8, height * width * 3, offset=slot * self._slot_bytes
-        )
-        return slot, time_s, shared.reshape(height, width, 3).copy()
+        start = slot * self._slot_bytes
+        pixels = np.array(np.ndarray((height, width, 3), np.uint8, self._ring, start))  # a copy
+        return slot, time_s, pixels
 
     def _send(self, message: dict[str, Any]) -> None:
         self._living().send(message)

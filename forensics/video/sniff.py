@@ -14,7 +14,7 @@ from forensics.errors import MediaError
 
 HEAD_BYTES = 4096
 
-# ISO base media: any of these boxes may stand first (QuickTime files often start with moov or wide).
+# ISO base media: any of these boxes may stand first (QuickTime likes moov or wide).
 _MOV_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof"}
 # HEIF stores one photograph as a grid of tiles; FFmpeg would give one tile for the picture.
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}

@@ -1,9 +1,10 @@
 """HDR pictures (PQ, HLG) into the SDR range a detector was trained on; pure numpy.
 
-PQ is SMPTE ST 2084, HLG is ARIB STD-B67 (both in ITU-R BT.2100). Light is
-counted in units of reference white, 203 cd/m2 (ITU-R BT.2408); the extended Reinhard curve (Reinhard
-et al., 2002) on the largest of R, G, B brings 0..1000 cd/m2 into 0..1 and keeps hue. Then BT.2020
-primaries become BT.709 and the sRGB curve is applied: white ends near level 190, 1000 cd/m2 at 255. Shapes: (H, W, 3) uint16 in, (H, W, 3) uint8 out.
+PQ is SMPTE ST 2084, HLG is ARIB STD-B67 (both in ITU-R BT.2100). Light is counted in units of
+reference white, 203 cd/m2 (ITU-R BT.2408); the extended Reinhard curve (Reinhard et al., 2002) on
+the largest of R, G, B brings 0..1000 cd/m2 into 0..1 and keeps hue. Then BT.2020 primaries become
+BT.709 and the sRGB curve is applied: white ends near level 192, 1000 cd/m2 at 255.
+Shapes: (H, W, 3) uint16 in, (H, W, 3) uint8 out.
 """
 
 from __future__ import annotations
@@ -28,21 +29,23 @@ _TO_709 = np.array(
 def tone_map(
     rgb16: NDArray[np.uint16], curve: Literal["pq", "hlg"], *, wide: bool = True
 ) -> NDArray[np.uint8]:
-    """Map full-range 16-bit RGB with transfer `curve` to 8-bit sRGB; `wide` for BT.2020 primaries."""
+    """Full-range 16-bit RGB with transfer `curve` to 8-bit sRGB; `wide` for BT.2020 primaries."""
     to_linear, to_srgb = _linear_table(curve), _srgb_table()
     out = np.empty(rgb16.shape, dtype=np.uint8)
     peak = PEAK_NITS / WHITE_NITS
     for top in range(0, len(rgb16), _ROWS):
-        light = to_linear[rgb16[top : top + _ROWS] >> 4]  # (rows, W, 3) in units of white
+        light: NDArray[np.float32] = to_linear[
+            rgb16[top : top + _ROWS] >> 4
+        ]  # (rows, W, 3) in units of white
         if curve == "hlg":  # the system gamma of a 1000-nit screen acts on luminance
             luma = light @ np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
             light *= (np.maximum(luma, 1e-6) ** 0.2)[..., None] * peak
         brightest = np.maximum(light.max(axis=2), 1e-6)  # (rows, W)
         light *= ((1 + brightest / peak**2) / (1 + brightest))[..., None]
         if wide:
-            light = light @ _TO_709.T
-        level = np.clip(light * (len(to_srgb) - 1), 0, len(to_srgb) - 1).astype(np.uint16)
-        out[top : top + _ROWS] = to_srgb[level]
+            light = np.matmul(light, np.swapaxes(_TO_709, 0, 1))
+        level = np.minimum(np.maximum(light, 0), 1) * (len(to_srgb) - 1)
+        out[top : top + _ROWS] = to_srgb[np.asarray(level, dtype=np.uint16)]
     return out
 
 

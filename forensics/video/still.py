@@ -1,6 +1,7 @@
-"""How a photograph wants to be turned: the orientation tag of JPEG, PNG and WebP pictures.
+"""What a still picture's header says: its size, and how it wants to be turned.
 
-Read here and not from FFmpeg, whose side data PyAV cannot name for pictures with EXIF blocks.
+Read here and not by FFmpeg: it refuses very large pictures without telling their size, and PyAV
+has no name for the side data of pictures with an EXIF block.
 """
 
 from __future__ import annotations
@@ -35,6 +36,49 @@ def read_turn(file: BinaryIO, container: str) -> Turn:
         return UPRIGHT if block is None else _TURNS.get(_orientation(block), UPRIGHT)
     except (struct.error, EOFError):
         return UPRIGHT  # a damaged block says nothing; the picture itself may be whole
+
+
+def read_size(file: BinaryIO, container: str) -> tuple[int, int] | None:
+    """(width, height) as an image's header states them, None where it cannot be read."""
+    file.seek(0)
+    head = file.read(32)
+    try:
+        if container == "png":
+            return struct.unpack_from(">II", head, 16)
+        if container == "bmp":
+            width, height = struct.unpack_from("<ii", head, 18)
+            return abs(width), abs(height)
+        if container == "webp":
+            return _webp_size(head)
+        return _jpeg_size(file) if container == "jpeg" else None
+    except (struct.error, EOFError):
+        return None
+
+
+def _webp_size(head: bytes) -> tuple[int, int] | None:
+    if head[12:16] == b"VP8X":  # two 24-bit numbers, each one less than the size
+        width, height = (int.from_bytes(head[place : place + 3], "little") for place in (24, 27))
+        return width + 1, height + 1
+    if head[12:16] == b"VP8L":  # 14 bits each behind a signature byte
+        (bits,) = struct.unpack_from("<I", head, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if head[12:16] == b"VP8 ":
+        width, height = struct.unpack_from("<HH", head, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
+    file.seek(2)
+    for _ in range(_MOST_BLOCKS):
+        mark, kind, size = struct.unpack(">BBH", _read(file, 4))
+        if mark != 0xFF or kind == 0xDA:
+            return None
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # a start of frame
+            _, height, width = struct.unpack(">BHH", _read(file, 5))
+            return width, height
+        file.seek(max(size - 2, 0), 1)
+    return None
 
 
 def _read(file: BinaryIO, count: int) -> bytes:
