@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from forensics.config import ScanConfig
 from forensics.errors import ForensicsError, MediaError
-from forensics.report.facts import Clock, file_sha256, is_regular, software_versions
+from forensics.report.facts import Clock, file_sha256, require_stored, software_versions
 from forensics.report.sanity import Pictures
 from forensics.sampling import sample_times
 from forensics.structures import (
@@ -49,6 +49,8 @@ OnProgress = Callable[[str, int, int], None]
 
 # Full-resolution frames held at once: five of 4K, sixteen of 1080p.
 _BATCH_BYTES = 128 * 2**20
+# Crops of one file: 7000 faces of 224 px. A crowd in 4096 frames would be 39 GB.
+_CROP_BYTES = 2**30
 
 
 def scan(
@@ -105,9 +107,7 @@ class Scanner:
         prestart(self._config.decoder)
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="forensics")
-        self._stages: Future[_Stages] = self._pool.submit(
-            self._load, "default" if checkpoint is None else checkpoint, face_detector
-        )
+        self._stages = self._pool.submit(self._load, checkpoint or "default", face_detector)
 
     def __enter__(self) -> Scanner:
         return self
@@ -126,16 +126,10 @@ class Scanner:
         """Examine one file; see `forensics.scan`. `last` says that no other will follow."""
         started, clock = datetime.now(timezone.utc), Clock()
         report_progress = on_progress or _silent
-        path = Path(path)
-        regular = is_regular(path)
-        digest = self._pool.submit(file_sha256, path, self._closing) if regular else None
-        looked = _Looked()
+        path, looked, digest = Path(path), _Looked(), None
         try:
-            if not regular:
-                raise MediaError(
-                    f"{path}: not a regular file; only stored files are examined",
-                    label="unsupported",
-                )
+            require_stored(path)
+            digest = self._pool.submit(file_sha256, path, self._closing)
             self._look(path, looked, clock, report_progress)
             if not last:
                 prestart(self._config.decoder)  # loads its library while this file is scored
@@ -143,24 +137,19 @@ class Scanner:
         except MediaError as error:
             verdict = abstain(cast("AbstentionLabel", error.label), str(error))
         stages = self._stages.result()
+        dtype = str(stages.dtype).removeprefix("torch.")
         with clock.stage("hash"):
             sha256 = digest.result() if digest else None
-        card = stages.checkpoint.card
+        card, weights = stages.checkpoint.card, stages.checkpoint.sha256
         return Report(
             path=str(path),
             sha256=sha256,
             info=looked.info,
             stats=looked.stats,
             verdict=verdict,
-            detector=DetectorFacts(
-                name=card.name, version=card.version, sha256=stages.checkpoint.sha256
-            ),
+            detector=DetectorFacts(name=card.name, version=card.version, sha256=weights),
             software=software_versions(),
-            config={
-                **asdict(self._config),
-                "device": str(stages.device),
-                "dtype": str(stages.dtype).removeprefix("torch."),
-            },
+            config=asdict(self._config) | {"device": str(stages.device), "dtype": dtype},
             started=started.isoformat(timespec="seconds"),
             seconds=clock.total(),
             timings_s=clock.stages,
@@ -198,19 +187,24 @@ class Scanner:
 
         `looked` keeps what was learned when a MediaError ends this early.
         """
-        limits, done = self._config.limits, 0
+        config, done = self._config, 0
         with clock.stage("open"):
-            session = open_video(path, decoder=self._config.decoder, limits=limits)
+            session = open_video(path, decoder=config.decoder, limits=config.limits)
         with session:
             looked.info = session.info
-            positions = _positions(self._config, session.info, path)
+            positions = _positions(config, session.info, path)
             frames = session.frames(positions)
-            for batch in _batches(frames, self._config.faces.batch_frames, clock):
+            for batch in _batches(frames, config.faces.batch_frames, clock):
                 if not self._stages.done():
                     on_progress("loading", 0, len(positions))
                 with clock.stage("load"):
                     stages = self._stages.result()
                 looked.observations += _faces_of(batch, stages, clock)
+                if sum(seen.crop.nbytes for seen in looked.observations) > _CROP_BYTES:
+                    raise MediaError(
+                        f"{path}: too many faces in too many frames; ask for fewer frames",
+                        label="limit_exceeded",
+                    )
                 looked.pictures.add(batch)
                 done += len(batch)
                 on_progress("looking", done, len(positions))
@@ -250,7 +244,8 @@ def _silent(stage: str, done: int, total: int) -> None:
 def _positions(config: ScanConfig, info: VideoInfo, path: Path) -> NDArray[np.float64]:
     """Sampling positions of one file, checked against the limits before they are made."""
     sampling, limit = config.sampling, config.limits.max_frames
-    span = info.last_s - info.first_s
+    length = info.last_s - info.first_s
+    span = min(length, sampling.end_s or length) - (sampling.start_s or 0.0)
     asked = span * sampling.fps + 1 if sampling.fps else sampling.frames
     if not asked <= limit:
         raise MediaError(
@@ -259,30 +254,29 @@ def _positions(config: ScanConfig, info: VideoInfo, path: Path) -> NDArray[np.fl
         )
     positions = sample_times(sampling, info.first_s, info.last_s, info.listed_frames)
     if len(positions) == 0:
-        raise MediaError(
-            f"{path}: nothing to look at: the range starts at {sampling.start_s} s and the video "
-            f"is {span:.1f} s long",
-            label="unsupported",
-        )
+        where = f"the range starts at {sampling.start_s} s, the video is {length:.1f} s long"
+        raise MediaError(f"{path}: nothing to look at: {where}", label="unsupported")
     return positions
 
 
 def _batches(frames: Iterator[Frame], most: int, clock: Clock) -> Iterator[list[Frame]]:
-    """At most `most` frames and about 128 MB at once: 16 frames of 4K would be 400 MB."""
+    """At most `most` frames and about 128 MB at once: 16 frames of 4K would be 400 MB.
+
+    A batch is emptied when the next one is asked for, so that never two are held.
+    """
     batch: list[Frame] = []
-    size = 0
     while True:
         with clock.stage("decode"):  # the wait for the child, which decodes ahead
             frame = next(frames, None)
-        if frame is None:
-            break
-        batch.append(frame)
-        size += frame.pixels.nbytes
-        if len(batch) >= most or size + frame.pixels.nbytes > _BATCH_BYTES:
+        if frame is not None:
+            batch.append(frame)
+        size = sum(member.pixels.nbytes for member in batch)
+        full = len(batch) >= most or size + size // max(len(batch), 1) > _BATCH_BYTES
+        if batch and (full or frame is None):
             yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+            batch.clear()
+        if frame is None:
+            return
 
 
 def _faces_of(batch: list[Frame], stages: _Stages, clock: Clock) -> list[Observation]:
@@ -297,12 +291,9 @@ def _faces_of(batch: list[Frame], stages: _Stages, clock: Clock) -> list[Observa
             area = picture_area(frame.pixels) if found else (0, 0, 0, 0)
             for face in found:
                 box = square_box(face.xyxy, preprocessing.margin, area)
-                observations.append(
-                    Observation(
-                        frame_index=frame.index,
-                        time_s=frame.time_s,
-                        face=face,
-                        crop=cut(frame.pixels, box, preprocessing.size),
-                    )
+                crop = cut(frame.pixels, box, preprocessing.size)
+                seen = Observation(
+                    frame_index=frame.index, time_s=frame.time_s, face=face, crop=crop
                 )
+                observations.append(seen)
     return observations

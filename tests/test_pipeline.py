@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -213,6 +214,24 @@ def test_the_part_between_start_and_end_is_looked_at(
     assert (round(times[0], 2), round(times[-1], 2), len(times)) == (0.5, 1.0, 6)
 
 
+def test_a_short_part_of_a_long_video_may_be_looked_at_closely(
+    tiny_checkpoint: Path, clips: dict[str, Path]
+) -> None:
+    config = ScanConfig(
+        sampling=SamplingConfig(start_s=0.5, end_s=1.0, fps=10), limits=Limits(max_frames=8)
+    )
+    assert not with_config(tiny_checkpoint, config, clips["one"]).verdict.abstained
+
+
+def test_a_crowd_in_too_many_frames_is_a_limit(
+    tiny_checkpoint: Path, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_CROP_BYTES", 5 * 64 * 64 * 3)
+    report = with_config(tiny_checkpoint, ScanConfig(), clips["two"])
+    assert report.verdict.label == "limit_exceeded"
+    assert "too many faces" in report.verdict.reasons[0]
+
+
 def test_a_threshold_replaces_that_of_the_card(
     tiny_checkpoint: Path, clips: dict[str, Path]
 ) -> None:
@@ -220,11 +239,18 @@ def test_a_threshold_replaces_that_of_the_card(
     assert report.verdict.label == "likely_fake"
 
 
+class Pixels(np.ndarray):
+    """An array that can be counted: equal arrays are not the same array."""
+
+    __hash__ = object.__hash__  # pyright: ignore
+    __eq__ = object.__eq__  # pyright: ignore
+
+
 class FakeSession:
     """A reader that yields frames and then breaks, as a decoder that meets a limit does."""
 
     def __init__(self, frames: int, error: MediaError | None, shape: tuple[int, int] = (64, 64)):
-        self.alive = 0
+        self._alive: weakref.WeakSet[Any] = weakref.WeakSet()
         self.most_alive = 0
         self._frames, self._error, self._shape = frames, error, shape
         self.info = VideoInfo(
@@ -261,7 +287,9 @@ class FakeSession:
 
     def frames(self, positions: NDArray[np.float64]) -> Iterator[Frame]:
         for index in range(self._frames):
-            pixels = np.zeros((*self._shape, 3), np.uint8)
+            pixels = np.zeros((*self._shape, 3), np.uint8).view(Pixels)
+            self._alive.add(pixels)
+            self.most_alive = max(self.most_alive, len(self._alive))
             yield Frame(index=index, time_s=float(positions[index]), pixels=pixels)
         if self._error is not None:
             raise self._error
@@ -315,6 +343,7 @@ def test_frames_held_at_once_are_bounded_in_number_and_bytes(
     session = FakeSession(sum(batches), None, shape)
     _, detector = through(session, monkeypatch, tiny_checkpoint, clips["one"])
     assert detector.batches == batches
+    assert session.most_alive <= max(batches) + 1  # and the one just read
 
 
 def test_progress_tells_stages_that_reach_their_totals(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from forensics.errors import ForensicsError
+from forensics.errors import ForensicsError, MediaError
 
 # Whatever can change a probability.
 _SOFTWARE = (
@@ -38,16 +38,18 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def is_regular(path: Path) -> bool:
-    """False for folders, pipes and devices: reading those blocks or never ends.
-
-    Raises ForensicsError where there is nothing at all.
-    """
+def require_stored(path: Path) -> None:
+    """Raise MediaError (`unsupported`) for folders, pipes and devices: reading those blocks or
+    never ends; ForensicsError where there is nothing at all."""
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        regular = stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise ForensicsError(f"{path}: cannot be examined: {reason}; check the path") from error
+    if not regular:
+        raise MediaError(
+            f"{path}: not a regular file; only stored files are examined", label="unsupported"
+        )
 
 
 def file_sha256(path: Path, stop: threading.Event) -> str:
