@@ -1,4 +1,4 @@
-"""Square face crops from full-resolution frames; pure. Training and scanning cut with the same code.
+"""Square face crops from full-resolution frames; pure. Training and scanning share this code.
 
 A crop never contains invented pixels: the square is moved, then shrunk, until it lies inside the
 picture, and black bars do not count as picture. Padding and bars both tell a network which camera
@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Bars are coded at or near video black (16 in limited range, 0 in RGB); compression noise adds a few levels.
+# Bars are coded at or near video black (16 in limited range, 0 in RGB); compression adds a few
+# levels of noise.
 _BAR_LEVEL = 24
 # A bar that takes more than this share of a side is a dark picture, not a bar.
 _LARGEST_BAR = 0.45
@@ -66,9 +67,7 @@ def square_box(
     return sx, sy, sx + side, sy + side
 
 
-def cut(
-    pixels: NDArray[np.uint8], box: tuple[int, int, int, int], size: int
-) -> NDArray[np.uint8]:
+def cut(pixels: NDArray[np.uint8], box: tuple[int, int, int, int], size: int) -> NDArray[np.uint8]:
     """Cut an integer box from (H, W, 3) uint8 and scale it to (size, size, 3) uint8.
 
     Area averaging when shrinking (no aliasing, which would look like a manipulation's trace),
@@ -77,7 +76,7 @@ def cut(
     x0, y0, x1, y1 = box
     region = pixels[y0:y1, x0:x1]
     if region.shape[0] == size and region.shape[1] == size:
-        return region.copy()  # a view would keep the whole frame, or shared memory, alive
+        return np.array(region)  # a view would keep the whole frame, or shared memory, alive
     mode = cv2.INTER_AREA if region.shape[0] > size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(region, (size, size), interpolation=mode), dtype=np.uint8)
 

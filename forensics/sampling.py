@@ -16,7 +16,7 @@ def sample_times(
     Evenly spaced from the first shown frame to the last, both included, as the field's
     `linspace(0, N - 1, n)` does over indices; with `fps`, one position every 1/fps seconds.
     `start_s` and `end_s` count from the first shown frame. A video with fewer listed frames than
-    asked gets one position per frame. The result is empty where [start_s, end_s] lies behind the end.
+    asked gets one position per frame. The result is empty where `start_s` lies behind the end.
     """
     start = first_s + (config.start_s or 0.0)
     end = last_s if config.end_s is None else min(last_s, first_s + config.end_s)
