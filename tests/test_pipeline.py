@@ -17,14 +17,18 @@ import av
 import jsonschema
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import forensics
-from forensics import Scanner, pipeline
+from forensics import Scanner, pipeline, runtime
 from forensics.config import FacesConfig, Limits, SamplingConfig, ScanConfig
+from forensics.crops import face_crop
 from forensics.errors import CheckpointError, ConfigError, ForensicsError, MediaError
+from forensics.preprocess import normalise
 from forensics.report import schema, to_document
 from forensics.structures import DecodeStats, Face, Frame, Report, VideoInfo
+from forensics.video import open_video
 
 SIDE = 160
 RED, BLUE = (230, 30, 30), (30, 30, 230)
@@ -119,6 +123,32 @@ def test_each_person_is_one_track_with_their_own_boxes(
     assert [len(person.score.track.times_s) for person in people] == [8, 8]
     tops = sorted(float(person.score.track.boxes[:, 1].max()) for person in people)
     assert tops[0] < 40 < 80 < tops[1]
+
+
+def test_the_logits_are_those_of_the_crops_that_training_cuts(
+    clips: dict[str, Path], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exact(_: torch.device) -> torch.dtype:
+        return torch.float32
+
+    monkeypatch.setattr(runtime, "autocast_dtype", exact)
+    config = ScanConfig(device="cpu", sampling=SamplingConfig(frames=4))
+    (person,) = with_config(tiny_checkpoint, config, clips["one"]).verdict.people
+    checkpoint = forensics.load_checkpoint(tiny_checkpoint)
+    preprocessing = checkpoint.card.preprocessing
+
+    def logits(margin: float) -> NDArray[np.float64]:
+        crops: list[NDArray[np.uint8]] = []
+        with open_video(clips["one"], limits=Limits()) as video:
+            for frame in video.frames(person.score.track.times_s):
+                ((face,),) = SquareDetector().detect([frame.pixels])
+                crop = face_crop(frame.pixels, face.xyxy, margin=margin, size=preprocessing.size)
+                crops.append(crop)
+        with torch.inference_mode():
+            return checkpoint.model(normalise(np.stack(crops), preprocessing)).double().numpy()
+
+    assert np.abs(person.score.logits - logits(preprocessing.margin)).max() < 1e-4
+    assert np.abs(person.score.logits - logits(1.0)).min() > 1e-3  # so the above means something
 
 
 def test_frames_without_a_face_end_in_no_face(scanner: Scanner, clips: dict[str, Path]) -> None:
