@@ -116,6 +116,7 @@ def test_flipped_bytes_cost_their_frames_and_are_counted(tmp_path: Path) -> None
     assert stats.corrupt_packets >= 1
     assert 0.5 < stats.coverage < 1.0
     assert len(frames) == round(stats.coverage * 90)
+    assert read(path, 90)[2].coverage == stats.coverage  # threads find the same damage every time
     for frame in frames:  # what is given is whole: its picture is the one of its time
         assert makers.read_number(frame.pixels) == round(frame.time_s * 30)
 
@@ -361,3 +362,27 @@ def test_colours_follow_the_matrix_the_file_names(tmp_path: Path) -> None:
     # The encoder's pictures are BT.601 both times: only the file that says nothing gives them back.
     assert np.abs(second[0].pixels[60:90, 10:70] - drawn).mean() < 5
     assert np.abs(first[0].pixels[60:90, 10:70] - drawn).mean() > 5
+
+
+@pytest.mark.parametrize("name", ["open.mp4", "long.ts"])
+def test_long_material_read_by_seeking_gives_the_same_frames(tmp_path: Path, name: str) -> None:
+    open_gop = {"x264-params": "open-gop=1:bframes=3", "preset": "ultrafast"}
+    path = makers.write_video(tmp_path / name, frames=1600, gop=60, options=open_gop)
+    info, frames, stats = read(path, 9)
+    assert [makers.read_number(frame.pixels) for frame in frames] == [
+        round((frame.time_s - info.first_s) * 30) % 1024 for frame in frames
+    ]
+    assert (len(frames), stats.coverage) == (9, 1.0)
+    assert stats.decoded_frames < 1200  # not all of them
+
+
+def test_a_stream_cut_in_the_middle_of_a_gop_starts_at_its_first_key_frame(tmp_path: Path) -> None:
+    path = makers.write_video(tmp_path / "a.ts", frames=120, gop=50)
+    data = path.read_bytes()
+    path.write_bytes(data[188 * (len(data) // 188 // 4) :])
+    _, frames, stats = read(path, 60)
+    shown = numbers(frames)
+    assert shown[-1] == 119
+    steps = np.diff([frame.time_s for frame in frames]) * 30
+    assert np.diff(shown) == pytest.approx(steps, abs=0.01)
+    assert stats.coverage > 0.9
