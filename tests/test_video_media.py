@@ -385,4 +385,4 @@ def test_a_stream_cut_in_the_middle_of_a_gop_starts_at_its_first_key_frame(tmp_p
     assert shown[-1] == 119
     steps = np.diff([frame.time_s for frame in frames]) * 30
     assert np.diff(shown) == pytest.approx(steps, abs=0.01)
-    assert stats.coverage > 0.9
+    assert 0.6 < stats.coverage < 1.0  # the frames before that key frame are lost

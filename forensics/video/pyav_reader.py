@@ -23,7 +23,7 @@ from forensics.video import probe
 from forensics.video.facts import describe
 from forensics.video.picture import Painter, sane_aspect
 from forensics.video.sniff import Sniffed
-from forensics.video.still import read_size, read_turn
+from forensics.video.still import Turn, read_size, read_turn
 from forensics.video.wire import Budget
 
 # Up to this many frames (a minute at 25/s) everything is decoded and coverage is exact.
@@ -58,19 +58,14 @@ class PyAVReader:
         if len(self.listing.pts) == 0:
             raise MediaError("the video stream holds no frames", label="undecodable")
         turn = read_turn(file, sniffed.name) if sniffed.kind == "image" else None
-        self._container: InputContainer = probe.open_container(file, sniffed, budget)
-        self._stream: VideoStream = probe.choose_stream(self._container, budget)
         self._seeks = len(self.listing.pts) > SEQUENTIAL_FRAMES and self.listing.timed
-        _prepare(self._stream, budget, explode=not self._seeks)
-        self._painter = Painter(
-            aspect=sane_aspect(self._stream.sample_aspect_ratio),
-            most_pixels=budget.delivered_pixels,
-            color_trc=self._stream.codec_context.color_trc,
-            turn=turn,
-        )
-        self._frames: Iterator[VideoFrame] = self._decode_on()
-        self._waiting: VideoFrame | None = None  # decoded too far: belongs to a later target
-        first = self._next()
+        first = self._start(file, sniffed, explode=not self._seeks, turn=turn)
+        if first is None and not self._seeks:
+            # A stream cut before its first headers fails as a whole in the strict mode.
+            self.close()
+            self._decoded = self._corrupt = 0
+            self._exhausted = False
+            first = self._start(file, sniffed, explode=False, turn=turn)
         if first is None:
             self.close()
             probe.check_header_pixels(file, sniffed, budget)
@@ -80,6 +75,23 @@ class PyAVReader:
             sniffed, self._container, self._stream, self.listing, self._promised,
             first, self._painter, budget,
         )  # fmt: skip
+
+    def _start(
+        self, file: BinaryIO, sniffed: Sniffed, *, explode: bool, turn: Turn | None
+    ) -> VideoFrame | None:
+        """Open the file for decoding; its first good frame, which also stays the next one."""
+        self._container: InputContainer = probe.open_container(file, sniffed, self._budget)
+        self._stream: VideoStream = probe.choose_stream(self._container, self._budget)
+        _prepare(self._stream, self._budget, explode=explode)
+        self._painter = Painter(
+            aspect=sane_aspect(self._stream.sample_aspect_ratio),
+            most_pixels=self._budget.delivered_pixels,
+            color_trc=self._stream.codec_context.color_trc,
+            turn=turn,
+        )
+        self._frames: Iterator[VideoFrame] = self._decode_on()
+        self._waiting: VideoFrame | None = None  # decoded too far: belongs to a later target
+        return self._next()
 
     @property
     def info(self) -> VideoInfo:
