@@ -28,8 +28,8 @@ from forensics.structures import Observation, Track
 _SAME = 0.70  # faces this alike are one person where position says nothing
 # Position moves that gate by up to this: down for a face that stayed where it was a moment ago, up
 # for one that would have had to jump. More would miss cuts to another person at the same place.
+# Counting overlap again when choosing among faces mixed people up where two swap places at a cut.
 _POSITION_SWING = 0.05
-_POSITION_WEIGHT = 0.30  # of overlap against appearance in choosing among several faces
 _FORGET_S = 1.0  # a position is worth 1/e after this long: faces move about their width in a second
 _JOIN = 0.70  # whole tracks this alike are one person
 _NOVEL = 0.90  # a face less alike than this to all kept ones shows a new side of the person
@@ -143,8 +143,7 @@ def _gains(
     )
     gate = _SAME + _POSITION_SWING * memory * (1 - 2 * stayed)
     # The small number keeps a face exactly at the gate apart from one that cannot be.
-    worth = 1e-6 + alike - gate + _POSITION_WEIGHT * memory * stayed
-    return np.where(alike >= gate, worth, 0.0)
+    return np.where(alike >= gate, alike - gate + 1e-6, 0.0)
 
 
 def _remember(sides: NDArray[np.float32], more: NDArray[np.float32]) -> NDArray[np.float32]:
