@@ -1,0 +1,30 @@
+"""What import-linter cannot see: the command line and the recipes stand outside forensics/ here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OUTSIDE = ("cli", "configs", "data", "benchmarks", "tests", "forensics.cli", "forensics.configs")
+
+
+def _imported(module: Path) -> set[str]:
+    names: set[str] = set()
+    package = module.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            home = ".".join((*above, *filter(None, [node.module])))
+            names |= {home, *(f"{home}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_the_library_imports_neither_the_command_line_nor_recipes_nor_data() -> None:
+    for module in sorted((ROOT / "forensics").rglob("*.py")):
+        for name in _imported(module):
+            assert not any(name == out or name.startswith(f"{out}.") for out in OUTSIDE), (
+                f"{module.relative_to(ROOT)} imports {name}"
+            )
