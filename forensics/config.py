@@ -1,4 +1,4 @@
-"""Typed configurations: every default of the project with its reason, and how mappings become them."""
+"""Typed configurations: every default with its reason, and how mappings become them."""
 
 from __future__ import annotations
 

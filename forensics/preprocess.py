@@ -38,7 +38,8 @@ def normalise(crops: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
         raise ValueError(f"crops must be (B, {size}, {size}, 3) uint8, not {crops.shape}")
     if preprocessing.colour_order == "bgr":
         crops = np.ascontiguousarray(crops[..., ::-1])
-    x = torch.from_numpy(crops).permute(0, 3, 1, 2).float()  # (B, 3, S, S)
+    tensor = torch.from_numpy(crops)  # pyright: ignore[reportUnknownMemberType]
+    x = tensor.permute(0, 3, 1, 2).float()  # (B, 3, S, S)
     mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
     return (x * preprocessing.scale - mean) / std

@@ -164,9 +164,7 @@ class Track:
     @property
     def face_px(self) -> float:
         """Median of the longer box side over the track, in pixels of the full frame."""
-        sides = np.maximum(
-            self.boxes[:, 2] - self.boxes[:, 0], self.boxes[:, 3] - self.boxes[:, 1]
-        )
+        sides = np.maximum(self.boxes[:, 2] - self.boxes[:, 0], self.boxes[:, 3] - self.boxes[:, 1])
         return float(np.median(sides))
 
 

@@ -79,7 +79,7 @@ class EfficientViT(nn.Module):
         if width % heads != 0:
             raise ValueError(f"width {width} is not divisible by {heads} heads")
         self.image_size = image_size
-        self.extractor = EfficientNet.from_name(
+        self.extractor = EfficientNet.from_name(  # pyright: ignore[reportUnknownMemberType]
             extractor, image_size=image_size, include_top=False
         )
         channels = cast(int, self.extractor._conv_head.out_channels)  # pyright: ignore

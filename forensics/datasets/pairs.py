@@ -1,0 +1,105 @@
+"""Training pairs: a real and a fake crop that share as much of their source as possible.
+
+Half of the pairs are self-blended (both crops from one photograph or frame), half natural (a fake
+and, where the collection holds one, a real of the same group).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from forensics.datasets.augment import jittered_cut, pipeline
+from forensics.datasets.self_blend import self_blend
+from forensics.errors import ManifestError
+
+Row = dict[str, str]
+PHOTOGRAPHS = ("All-Age-Faces", "SCUT-FBP5500")
+
+
+def numbers(text: str) -> NDArray[np.float32]:
+    return np.array(text.split(), dtype=np.float32)
+
+
+class Pairs(Dataset[Tensor]):
+    """`length` pairs (2, S, S, 3) uint8: real, then fake. Pair i depends on (seed, i) alone.
+
+    Sources are drawn with equal weight first, then a video, then a frame: one long or well-filled
+    source does not dominate.
+    """
+
+    def __init__(self, folder: Path, rows: list[Row], *, size: int, length: int, seed: int) -> None:
+        self._folder, self._size, self._length, self._seed = folder, size, length, seed
+        reals = [row for row in rows if row["label"] == "real"]
+        fakes = [row for row in rows if row["label"] == "fake"]
+        self._blend_sources = _by_source(reals, photographs=True)
+        self._real_sources = _by_source(reals, photographs=False)
+        self._fake_sources = _by_source(fakes, photographs=False)
+        self._reals_of_group: dict[str, list[list[Row]]] = defaultdict(list)
+        for videos in self._real_sources.values():
+            for video in videos:
+                self._reals_of_group[video[0]["group"]].append(video)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Tensor:
+        rng = np.random.default_rng((self._seed, index))
+        if rng.random() < 0.5:
+            row = _draw(self._blend_sources, rng)
+            real, fake = self_blend(
+                self._read(row), np.reshape(numbers(row["points"]), (5, 2)), rng
+            )
+            box = other_box = numbers(row["box"])
+        else:
+            chosen = _draw(self._fake_sources, rng)
+            same = self._reals_of_group.get(chosen["group"])
+            video = same[int(rng.integers(len(same)))] if same else None
+            partner = (
+                video[int(rng.integers(len(video)))] if video else _draw(self._real_sources, rng)
+            )
+            real, fake = self._read(partner), self._read(chosen)
+            box, other_box = numbers(partner["box"]), numbers(chosen["box"])
+        pair = jittered_cut((real, fake), box, other_box, self._size, rng)
+        made = pipeline(int(rng.integers(2**31)))(image=pair[0], other=pair[1])
+        both = np.stack([made["image"], made["other"]])
+        return torch.from_numpy(both)  # pyright: ignore[reportUnknownMemberType]
+
+    def _read(self, row: Row) -> NDArray[np.uint8]:
+        path = self._folder / row["crop"]
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise ManifestError(f"{path}: the crop cannot be read; extract the crops again")
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _by_source(rows: list[Row], *, photographs: bool) -> dict[str, list[list[Row]]]:
+    """source -> videos -> rows. A source is a data set; FaceForensics++ counts by method."""
+    videos: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if photographs or row["dataset"] not in PHOTOGRAPHS:
+            videos[row["path"]].append(row)
+    sources: dict[str, list[list[Row]]] = defaultdict(list)
+    for video in videos.values():
+        first = video[0]
+        name = "photographs" if first["dataset"] in PHOTOGRAPHS else first["dataset"]
+        sources[f"{name}/{first['method']}" if name.startswith("FaceForensics") else name].append(
+            video
+        )
+    return dict(sources)
+
+
+def _draw(sources: dict[str, list[list[Row]]], rng: np.random.Generator) -> Row:
+    """A source by the square root of its videos, then a video, then a frame."""
+    names = list(sources)
+    weights = np.sqrt([len(sources[name]) for name in names])
+    videos = sources[names[int(rng.choice(len(names), p=weights / weights.sum()))]]
+    video = videos[int(rng.integers(len(videos)))]
+    return video[int(rng.integers(len(video)))]

@@ -1,0 +1,120 @@
+"""Training material: crops cut as in scanning, self-blended fakes, pairs, augmentation."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from forensics.crops import face_crop
+from forensics.datasets.augment import jittered_cut, pipeline
+from forensics.datasets.crop_set import read_manifest
+from forensics.datasets.pairs import Pairs
+from forensics.datasets.self_blend import hull_mask, self_blend
+from forensics.errors import ManifestError
+
+POINTS = np.array([[80, 90], [140, 90], [110, 125], [88, 155], [132, 155]], dtype=np.float32)
+BOX = np.array([60, 50, 160, 190], dtype=np.float32)
+
+
+def picture(seed: int = 0, side: int = 220) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    rough = rng.integers(0, 256, (14, 14, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(rough, (side, side)), dtype=np.uint8)
+
+
+def test_a_self_blended_fake_differs_from_its_real_inside_the_face_only() -> None:
+    image = picture()
+    changed = np.zeros(image.shape[:2])
+    for seed in range(40):
+        target, fake = self_blend(image, POINTS, np.random.default_rng(seed))
+        difference = np.abs(target.astype(int) - fake.astype(int)).max(axis=2)
+        assert difference[:8].max() <= 1
+        assert difference[:, :8].max() <= 1
+        changed += difference
+    assert changed[90:150, 90:130].mean() > 5 * changed[190:, :].mean()
+
+
+def test_the_real_half_carries_the_colour_change_as_often_as_the_fake_half() -> None:
+    image = picture()
+    changed = [
+        not np.array_equal(self_blend(image, POINTS, np.random.default_rng(seed))[0], image)
+        for seed in range(120)
+    ]
+    assert 0.3 < np.mean(changed) < 0.7
+
+
+def test_masks_cover_the_mouth_or_the_eyes_and_never_the_whole_picture() -> None:
+    for seed in range(60):
+        mask = hull_mask((220, 220), POINTS, np.random.default_rng(seed))
+        assert mask.dtype == np.float32
+        assert 0.005 < mask.mean() < 0.5
+
+
+def test_both_halves_of_a_pair_are_augmented_alike() -> None:
+    image = picture()
+    for seed in range(20):
+        made = pipeline(seed)(image=image, other=image)
+        assert np.array_equal(made["image"], made["other"])
+
+
+def test_a_training_cut_without_jitter_is_the_crop_that_scanning_cuts() -> None:
+    class Still:
+        def uniform(self, low: float, _high: float, size: int | None = None) -> object:
+            return 1.3 if size is None else np.zeros(size)
+
+    image = picture(3)
+    pair = jittered_cut((image, image), BOX, BOX, 96, Still())  # type: ignore[arg-type]
+    assert np.array_equal(pair[0], face_crop(image, BOX, margin=1.3, size=96))
+
+
+def crop_rows(folder: Path) -> list[dict[str, str]]:
+    rows = []
+    for number, (label, group) in enumerate([("real", "a"), ("fake", "a"), ("real", "b")]):
+        cv2.imwrite(str(folder / f"{number}.png"), picture(number))
+        rows.append(
+            {
+                "crop": f"{number}.png",
+                "path": f"{number}.mp4",
+                "label": label,
+                "kind": "video",
+                "dataset": "D",
+                "method": "",
+                "group": group,
+                "split": "train",
+                "box": " ".join(map(str, BOX)),
+                "points": " ".join(map(str, POINTS.ravel())),
+            }
+        )
+    return rows
+
+
+def test_a_pair_depends_on_the_seed_and_its_index_alone(tmp_path: Path) -> None:
+    rows = crop_rows(tmp_path)
+    first = Pairs(tmp_path, rows, size=64, length=6, seed=4)
+    again = Pairs(tmp_path, rows, size=64, length=6, seed=4)
+    other = Pairs(tmp_path, rows, size=64, length=6, seed=5)
+    assert all(bool((first[i] == again[i]).all()) for i in (3, 0, 5))
+    assert any(bool((first[i] != other[i]).any()) for i in range(6))
+    assert first[0].shape == (2, 64, 64, 3)
+
+
+def test_a_missing_crop_is_named(tmp_path: Path) -> None:
+    rows = crop_rows(tmp_path)
+    for file in tmp_path.glob("*.png"):
+        file.unlink()
+    with pytest.raises(ManifestError, match=r"\.png: the crop cannot be read"):
+        Pairs(tmp_path, rows, size=64, length=1, seed=0)[0]
+
+
+def test_a_manifest_without_a_needed_column_is_refused_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["path", "label"], ["a.mp4", "real"]])
+    with pytest.raises(ManifestError, match="lacks dataset, group"):
+        read_manifest(path)
+    with pytest.raises(ManifestError, match="cannot be read"):
+        read_manifest(tmp_path / "absent.csv")
