@@ -189,7 +189,7 @@ class TrackScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """Calibrated probabilities at or above `fake` are likely_fake, at or below `real` likely_real."""
+    """Probabilities at or above `fake` are likely_fake, at or below `real` likely_real."""
 
     real: float
     fake: float

@@ -118,10 +118,9 @@ def _elastic(mask: Mask, rng: np.random.Generator) -> Mask:
     height, width = mask.shape
     grid = rng.uniform(-1, 1, (2, 6, 6)).astype(np.float32) * 0.05 * height
     size = (width, height)
-    shifts = [cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC) for plane in grid]
     rows, columns = np.indices((height, width), dtype=np.float32)
-    xs = np.asarray(shifts[0], dtype=np.float32) + columns
-    ys = np.asarray(shifts[1], dtype=np.float32) + rows
+    xs = np.asarray(cv2.resize(grid[0], size, interpolation=cv2.INTER_CUBIC), np.float32) + columns
+    ys = np.asarray(cv2.resize(grid[1], size, interpolation=cv2.INTER_CUBIC), np.float32) + rows
     warped = cv2.remap(mask, xs, ys, cv2.INTER_LINEAR)
     return np.asarray(warped, dtype=np.float32)
 

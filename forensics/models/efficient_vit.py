@@ -5,7 +5,8 @@ ICIAP 2022 (arXiv 2107.02612), in the corrected form: one token per position of 
 instead of one for the whole map, positions indexed by token instead of by place in the batch,
 a final LayerNorm.
 
-Legend: B images, S side in pixels, C feature channels, G grid side (S / 32), N = G x G tokens, D width.
+Legend: B images, S side in pixels, C feature channels, G grid side (S / 32), N = G x G tokens,
+D width.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Block(nn.Module):
 
 
 class EfficientViT(nn.Module):
-    """(B, 3, S, S) float32, normalised as the checkpoint's card says -> (B,) logits, fake positive."""
+    """(B, 3, S, S) float32, normalised as the card says -> (B,) logits, fake positive."""
 
     def __init__(
         self,
