@@ -269,7 +269,14 @@ def test_traits_and_the_callers_limits_are_said_in_order() -> None:
 
 
 def test_every_trait_of_a_file_is_either_a_limit_of_trust_or_known_to_be_none() -> None:
-    harmless = {"rotated", "anamorphic", "high_bit_depth", "variable_frame_rate", "edit_list"}
+    harmless = {
+        "rotated",
+        "mirrored",
+        "anamorphic",
+        "high_bit_depth",
+        "variable_frame_rate",
+        "edit_list",
+    }
     assert set(TRAIT_LIMITS) | harmless == set(TRAITS)
 
 

@@ -88,7 +88,9 @@ def test_a_truncated_mp4_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     assert "truncated" in info.traits
     assert info.declared_frames == 90
     assert 30 < info.listed_frames < 60
-    assert numbers(frames)[-1] == stats.decoded_frames - 1
+    # The encoder's number of threads moves the cut inside a group of B-frames: a few frames before
+    # it may be missing while a later one, stored earlier, is there.
+    assert abs(numbers(frames)[-1] - (stats.decoded_frames - 1)) <= 4
     assert stats.coverage == pytest.approx(stats.decoded_frames / 90, abs=0.03)
 
 
