@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from efficientnet_pytorch import EfficientNet  # pyright: ignore[reportMissingTypeStubs]
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from forensics.preprocess import Preprocessing
+from forensics.training.depthwise import fast_depthwise
 from forensics.training.loop import TrainConfig, pair_loss, train, update_average
 
 PREPROCESSING = Preprocessing(size=16, margin=1.3, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -77,3 +79,28 @@ def test_the_average_moves_weights_and_statistics_by_the_decay() -> None:
     update_average(average, model, 0.75)
     after = average.state_dict()["extractor.1.running_var"]
     assert torch.allclose(after, 0.75 * before + 0.25 * 3.0)
+
+
+@pytest.mark.parametrize("size", [31, 32, 64])
+def test_the_fast_depthwise_gradients_are_those_of_pytorch(size: int) -> None:
+    extractor = EfficientNet.from_name("efficientnet-b0", image_size=size, include_top=False)
+    extractor = extractor.double().eval()  # pyright: ignore[reportUnknownMemberType]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, size, size, generator=generator, dtype=torch.float64)
+
+    def gradients() -> list[torch.Tensor]:
+        extractor.zero_grad()
+        x = images.clone().requires_grad_()
+        extractor.extract_features(x).square().sum().backward()  # pyright: ignore
+        grads = [p.grad.clone() for p in extractor.parameters() if p.grad is not None]
+        assert x.grad is not None
+        return [x.grad, *grads]
+
+    expected = gradients()
+    with fast_depthwise(extractor) as found:
+        assert found == 16
+        actual = gradients()
+    assert len(actual) == len(expected)
+    for mine, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradients()[0], expected[0], rtol=0, atol=0)  # and is undone

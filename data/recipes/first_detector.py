@@ -2,18 +2,22 @@
 
     R="python data/recipes/first_detector.py"
     $R crops --manifest M.csv --work DIR
-    $R train --work DIR --init B0.safetensors --seconds 860 --threads 3 --seed 1
+    $R train --work DIR --init B0.safetensors --size 160 --seconds 3600 --threads 3 --seed 1
+    $R train --work DIR --resume --lr 0.4 --size 224 --seconds 2100 --threads 3 --seed 2
     $R provisional --work DIR --manifest M.csv --out raw.safetensors
     python benchmarks/accuracy.py M.csv --split val --detector ./raw.safetensors --out scores.csv
     $R calibrate --work DIR --scores scores.csv --manifest M.csv --out default.safetensors
 
-`--init` holds efficientnet-pytorch's B0 state dict (fp16 or fp32, without pickles).
+`--init` holds efficientnet-pytorch's B0 state dict (fp16 or fp32, without pickles). Training starts
+at 160 px, where an image costs half, and ends at the size that scanning uses; `--resume` takes the
+averaged weights of the stage before and stretches their position table.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import hashlib
 import json
 import sys
@@ -38,8 +42,8 @@ from forensics.structures import Thresholds
 from forensics.training.loop import TrainConfig, train
 from forensics.verdict import EvidenceRules
 
-SIZE = 160
-OPTIONS = {
+SIZE = 224
+OPTIONS: dict[str, str | int | float] = {
     "extractor": "efficientnet-b0",
     "image_size": SIZE,
     "width": 256,
@@ -63,6 +67,9 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--init", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--lr", type=float, default=1.0, help="factor on the learning rates")
+    parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--scores", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seconds", type=float, default=900)
@@ -89,16 +96,24 @@ def run(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     with (args.work / "crops" / "crops.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
-    model = build("efficient-vit", OPTIONS)
+    model = build("efficient-vit", OPTIONS | {"image_size": args.size})
     extractor = cast(nn.Module, model.extractor)
-    state = {k: v for k, v in load_file(args.init).items() if not k.startswith("_fc")}
-    extractor.load_state_dict(state)
+    if args.resume:
+        model.load_state_dict(stretched(load_file(args.work / "ema.safetensors"), args.size))
+    else:
+        state = {k: v for k, v in load_file(args.init).items() if not k.startswith("_fc")}
+        extractor.load_state_dict(state)
     frozen = [extractor._conv_stem, extractor._bn0, *list(extractor._blocks)[:FROZEN_BLOCKS]]
     for part in cast(list[nn.Module], frozen):
         part.requires_grad_(False)
     model = model.to(memory_format=torch.channels_last)
-    pairs = Pairs(args.work / "crops", rows, size=SIZE, length=10**6, seed=args.seed)
-    config = TrainConfig(steps=10**6, seconds=args.seconds)
+    pairs = Pairs(args.work / "crops", rows, size=args.size, length=10**7, seed=args.seed)
+    config = TrainConfig(
+        steps=10**6,
+        seconds=args.seconds,
+        lr_extractor=1.5e-4 * args.lr,
+        lr_transformer=1e-4 * args.lr,
+    )
     started = time.monotonic()
     losses: list[float] = []
 
@@ -111,12 +126,25 @@ def run(args: argparse.Namespace) -> None:
                 f"step {step + 1} loss {recent:.4f} {progress:.1%} {rate:.1f} images/s", flush=True
             )
 
-    train(model, extractor, pairs, PREPROCESSING, config, out=args.work, on_step=on_step)
-    (args.work / "run.json").write_text(
-        json.dumps(
-            {"images_seen": len(losses) * 2 * config.pairs_per_batch, "seconds": args.seconds}
-        )
+    preprocessing = dataclasses.replace(PREPROCESSING, size=args.size)
+    train(model, extractor, pairs, preprocessing, config, out=args.work, on_step=on_step)
+    facts = args.work / "run.json"
+    stages = json.loads(facts.read_text()) if args.resume else []
+    images = len(losses) * 2 * config.pairs_per_batch
+    stages.append(
+        {"size": args.size, "images_seen": images, "seconds": args.seconds, "seed": args.seed}
     )
+    facts.write_text(json.dumps(stages))
+
+
+def stretched(state: dict[str, torch.Tensor], size: int) -> dict[str, torch.Tensor]:
+    """The state dict with its table of patch positions interpolated to `size` // 32 squared."""
+    table = state["position"]  # (1, 1 + G * G, D): class token, then row by row
+    grid, width = round((table.shape[1] - 1) ** 0.5), table.shape[2]
+    places = table[:, 1:].reshape(1, grid, grid, width).permute(0, 3, 1, 2)
+    places = nn.functional.interpolate(places, (size // 32,) * 2, mode="bicubic")
+    places = places.permute(0, 2, 3, 1).reshape(1, -1, width)
+    return state | {"position": torch.cat([table[:, :1], places], dim=1)}
 
 
 def card(args: argparse.Namespace, **changes: object) -> Card:
@@ -170,7 +198,7 @@ def calibrate(args: argparse.Namespace) -> None:
         "video_auc_95": (round(low, 4), round(high, 4)),
         "false_alarm_rate": round(float((probabilities[labels == 0] >= thresholds.fake).mean()), 4),
         "fakes_found": round(float((probabilities[labels == 1] >= thresholds.fake).mean()), 4),
-        "images_seen": float(facts["images_seen"]),
+        "images_seen": float(sum(stage["images_seen"] for stage in facts)),
     }
     final = card(args, calibration=platt, thresholds=thresholds, metrics=measured)
     save_checkpoint(args.out, trained(args), final)

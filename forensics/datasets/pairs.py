@@ -42,10 +42,12 @@ class Pairs(Dataset[Tensor]):
         self._blend_sources = _by_source(reals, photographs=True)
         self._real_sources = _by_source(reals, photographs=False)
         self._fake_sources = _by_source(fakes, photographs=False)
+        self._all_reals = [video for videos in self._real_sources.values() for video in videos]
         self._reals_of_group: dict[str, list[list[Row]]] = defaultdict(list)
-        for videos in self._real_sources.values():
-            for video in videos:
-                self._reals_of_group[video[0]["group"]].append(video)
+        self._reals_of_dataset: dict[str, list[list[Row]]] = defaultdict(list)
+        for video in self._all_reals:
+            self._reals_of_group[video[0]["group"]].append(video)
+            self._reals_of_dataset[video[0]["dataset"]].append(video)
 
     def __len__(self) -> int:
         return self._length
@@ -60,11 +62,15 @@ class Pairs(Dataset[Tensor]):
             box = other_box = numbers(row["box"])
         else:
             chosen = _draw(self._fake_sources, rng)
-            same = self._reals_of_group.get(chosen["group"])
-            video = same[int(rng.integers(len(same)))] if same else None
-            partner = (
-                video[int(rng.integers(len(video)))] if video else _draw(self._real_sources, rng)
+            # The same people where there are any, else the same collection: a partner from
+            # elsewhere would teach the collection.
+            near = (
+                self._reals_of_group.get(chosen["group"])
+                or self._reals_of_dataset.get(chosen["dataset"])
+                or self._all_reals
             )
+            video = near[int(rng.integers(len(near)))]
+            partner = video[int(rng.integers(len(video)))]
             real, fake = self._read(partner), self._read(chosen)
             box, other_box = numbers(partner["box"]), numbers(chosen["box"])
         pair = jittered_cut((real, fake), box, other_box, self._size, rng)
@@ -81,7 +87,7 @@ class Pairs(Dataset[Tensor]):
 
 
 def _by_source(rows: list[Row], *, photographs: bool) -> dict[str, list[list[Row]]]:
-    """source -> videos -> rows. A source is a data set; FaceForensics++ counts by method."""
+    """source -> videos -> rows. A source is a data set, and within a video set each method."""
     videos: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if photographs or row["dataset"] not in PHOTOGRAPHS:
@@ -90,16 +96,14 @@ def _by_source(rows: list[Row], *, photographs: bool) -> dict[str, list[list[Row
     for video in videos.values():
         first = video[0]
         name = "photographs" if first["dataset"] in PHOTOGRAPHS else first["dataset"]
-        sources[f"{name}/{first['method']}" if name.startswith("FaceForensics") else name].append(
-            video
-        )
+        sources[f"{name}/{first['method']}" if first["kind"] == "video" else name].append(video)
     return dict(sources)
 
 
 def _draw(sources: dict[str, list[list[Row]]], rng: np.random.Generator) -> Row:
-    """A source by the square root of its videos, then a video, then a frame."""
+    """A source by the cube root of its videos, then a video, then a frame."""
     names = list(sources)
-    weights = np.sqrt([len(sources[name]) for name in names])
+    weights = np.cbrt([len(sources[name]) for name in names])
     videos = sources[names[int(rng.choice(len(names), p=weights / weights.sum()))]]
     video = videos[int(rng.integers(len(videos)))]
     return video[int(rng.integers(len(video)))]

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from forensics.preprocess import Preprocessing, normalise
+from forensics.training.depthwise import fast_depthwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,26 +88,27 @@ def train(
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
     start = time.monotonic()
-    for step, batch in enumerate(loader):
-        progress = max(step / config.steps, (time.monotonic() - start) / config.seconds)
-        if progress >= 1:
-            break
-        ramp = min(1.0, progress / config.warmup) * (0.5 + 0.5 * math.cos(math.pi * progress))
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * ramp
-        images = batch.transpose(0, 1).flatten(0, 1).numpy()  # (2P, S, S, 3): reals, then fakes
-        inputs = normalise(images, preprocessing).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = model(inputs)
-        loss = pair_loss(logits, config.rank_weight)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # pyright: ignore[reportUnknownMemberType]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()  # pyright: ignore[reportUnknownMemberType]
-        update_average(average, model, min(config.ema, (step + 1) / (step + 10)))
-        on_step(step, float(loss.detach()), progress)
-        if step % 200 == 199:
-            write(average, out / "ema.safetensors")
+    with fast_depthwise(extractor):
+        for step, batch in enumerate(loader):
+            progress = max(step / config.steps, (time.monotonic() - start) / config.seconds)
+            if progress >= 1:
+                break
+            ramp = min(1.0, progress / config.warmup) * (0.5 + 0.5 * math.cos(math.pi * progress))
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * ramp
+            images = batch.transpose(0, 1).flatten(0, 1).numpy()  # (2P, S, S, 3): reals, then fakes
+            inputs = normalise(images, preprocessing).to(memory_format=torch.channels_last)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = model(inputs)
+            loss = pair_loss(logits, config.rank_weight)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # pyright: ignore[reportUnknownMemberType]
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()  # pyright: ignore[reportUnknownMemberType]
+            update_average(average, model, min(config.ema, (step + 1) / (step + 10)))
+            on_step(step, float(loss.detach()), progress)
+            if step % 200 == 199:
+                write(average, out / "ema.safetensors")
     write(average, out / "ema.safetensors")
     return average
 
