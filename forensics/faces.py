@@ -11,15 +11,19 @@ Legend: H and W height and width in pixels, B frames of one size, N boxes, S sid
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from pathlib import Path
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from types import ModuleType
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from forensics.config import FacesConfig
@@ -59,10 +63,14 @@ class MtcnnDetector:
         self._device = torch.device(device)
         # Imported here: it brings torchvision, which other users of this module do not need. By
         # name: it has no types, and `Any` says so once.
-        networks = importlib.import_module("facenet_pytorch.models.mtcnn")
+        with _without_compiler():
+            networks = importlib.import_module("facenet_pytorch.models.mtcnn")
         self._box: Any = importlib.import_module("facenet_pytorch.models.utils.detect_face")
+        # The wheel's own weights are pickles; data/recipes/mtcnn_weights.py rewrote them.
+        weights = resources.files("forensics.weights") / "mtcnn" / "weights.safetensors"
+        tensors = load_file(str(weights))
         self._pnet, self._rnet, self._onet = (
-            _load_network(network, self._device)
+            _load_network(network, tensors, self._device)
             for network in (networks.PNet, networks.RNet, networks.ONet)
         )
 
@@ -151,7 +159,7 @@ class MtcnnDetector:
         return boxes[keep], landmarks[keep], owners[keep]
 
     def _look(
-        self, network: torch.nn.Module, sums: Tensor, boxes: Tensor, owners: Tensor, side: int
+        self, network: nn.Module, sums: Tensor, boxes: Tensor, owners: Tensor, side: int
     ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
         """Run a network on what lies in each box, without the boxes wholly outside the frame."""
         y, y_end, x, x_end = self._box.pad(boxes, sums.shape[2] - 1, sums.shape[1] - 1)
@@ -171,19 +179,44 @@ class MtcnnDetector:
         return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)), boxes, owners
 
 
-def _load_network(network: Any, device: torch.device) -> torch.nn.Module:
-    """One stage with the weights that lie inside facenet-pytorch's wheel: no network, no cache.
-
-    The files are state dicts in torch's pickle-based format, so `weights_only=True` is spelled out:
-    torch's restricted unpickler makes tensors and nothing else, whatever the environment says.
-    """
-    module: torch.nn.Module = network(pretrained=False)
-    package = importlib.import_module("facenet_pytorch")
-    path = Path(str(package.__file__)).parent / "data" / f"{network.__name__.lower()}.pt"
-    module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+def _load_network(network: Any, tensors: dict[str, Tensor], device: torch.device) -> nn.Module:
+    """One stage: facenet-pytorch's network with its weights from `tensors`."""
+    module: nn.Module = network(pretrained=False)
+    prefix = f"{network.__name__.lower()}."
+    module.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
     # channels_last makes the pooling of the small networks three times faster on a CPU.
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (stub lacks it)
     return module.eval().to(device)
+
+
+@contextmanager
+def _without_compiler() -> Generator[None]:
+    """Let torchvision be imported without torch's compiler, which it wants for one function.
+
+    facenet-pytorch needs torchvision for non-maximum suppression; `torchvision.ops.roi_align` then
+    imports torch._dynamo, 1.3 s of every command, to ask it a question at call time. Within the
+    block that import finds a module whose function asks the real one when it is called.
+    """
+    names = ("torch._dynamo", "torch._dynamo.utils")
+    if any(name in sys.modules for name in (*names, "torchvision")):
+        yield
+        return
+
+    def is_compile_supported(device_type: str) -> bool:
+        real = importlib.import_module("torch._dynamo.utils")
+        return bool(real.is_compile_supported(device_type))
+
+    stand_ins = {name: ModuleType(name) for name in names}
+    vars(stand_ins["torch._dynamo.utils"])["is_compile_supported"] = is_compile_supported
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, module in stand_ins.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
 
 
 def _normalise(pixels: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from typing import cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment  # pyright: ignore[reportUnknownVariableType] (no types)
 
 from forensics.structures import Observation, Track
 
@@ -117,7 +116,7 @@ def _extend(paths: list[_Path], faces: list[Observation]) -> None:
     owner: dict[int, int] = {}
     if paths:
         gains = _gains(paths, faces, np.stack(looks))
-        rows, columns = cast("_Indices", linear_sum_assignment(gains, maximize=True))
+        rows, columns = _assign(gains)
         given = gains[rows, columns] > 0
         owner = dict(zip(columns[given].tolist(), rows[given].tolist(), strict=True))
     for j, (face, look) in enumerate(zip(faces, looks, strict=True)):
@@ -128,6 +127,20 @@ def _extend(paths: list[_Path], faces: list[Observation]) -> None:
         path.faces.append(face)
         path.frames.add(face.frame_index)
         path.sides = _remember(path.sides, look[None])
+
+
+def _assign(gains: NDArray[np.float64]) -> _Indices:
+    """Rows and columns of the one-to-one choice with the largest sum of gains (R, C)."""
+    if min(gains.shape) == 1:
+        best = np.array([int(gains.argmax())])
+        none = np.zeros(1, dtype=np.int64)
+        return (best, none) if gains.shape[1] == 1 else (none, best)
+    # Imported here: 0.2 s that a video of one person does not need.
+    from scipy.optimize import (
+        linear_sum_assignment,  # pyright: ignore[reportUnknownVariableType] (no types)
+    )
+
+    return cast("_Indices", linear_sum_assignment(gains, maximize=True))
 
 
 def _gains(

@@ -28,3 +28,20 @@ def test_the_library_imports_neither_the_command_line_nor_recipes_nor_data() -> 
             assert not any(name == out or name.startswith(f"{out}.") for out in OUTSIDE), (
                 f"{module.relative_to(ROOT)} imports {name}"
             )
+
+
+def test_no_module_of_a_scan_reads_pickles() -> None:
+    """Any of these would; benchmarks and recipes stand outside."""
+    for folder in ("forensics", "cli"):
+        for module in sorted((ROOT / folder).rglob("*.py")):
+            names = {
+                node.attr if isinstance(node, ast.Attribute) else node.id
+                for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Attribute | ast.Name)
+            }
+            found = _imported(module)
+            where = module.relative_to(ROOT)
+            assert not {"pickle", "joblib", "dill", "marshal", "shelve"} & found, where
+            assert not {"Unpickler", "allow_pickle"} & names, where
+            source = module.read_text(encoding="utf-8")
+            assert "torch.load(" not in source, where

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -191,23 +195,46 @@ def test_the_most_probable_faces_are_kept() -> None:
     assert [face.probability for face in one] == [everyone[0].probability]
 
 
-def test_weights_come_from_the_wheel_without_network_or_free_pickle(
+def test_weights_are_those_of_the_wheel_and_no_pickle_and_no_network_is_touched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loaded: list[dict[str, Any]] = []
     load = torch.load
 
-    def watched(*args: Any, **options: Any) -> Any:
-        loaded.append(options)
-        return load(*args, **options)
-
     def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("the network was used")
+        raise AssertionError("a pickle was read, or the network used")
 
-    monkeypatch.setattr(torch, "load", watched)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    MtcnnDetector(FacesConfig(), max_faces=1)
-    assert [options["weights_only"] for options in loaded] == [True, True, True]
+    with monkeypatch.context() as patch:
+        for target, name in ((torch, "load"), (pickle, "load"), (pickle, "loads")):
+            patch.setattr(target, name, refuse)
+        patch.setattr(socket.socket, "connect", refuse)
+        detector = MtcnnDetector(FacesConfig(), max_faces=1)
+    folder = Path(str(importlib.import_module("facenet_pytorch").__file__)).parent / "data"
+    for stage in ("pnet", "rnet", "onet"):
+        mine: dict[str, torch.Tensor] = getattr(detector, f"_{stage}").state_dict()
+        theirs = load(folder / f"{stage}.pt", weights_only=True)
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_the_compiler_is_not_imported_and_still_works_afterwards() -> None:
+    """torchvision asks for it at import; a scan must not wait for that."""
+    program = """
+import sys, torch
+from forensics.config import FacesConfig
+from forensics.faces import MtcnnDetector
+MtcnnDetector(FacesConfig(), max_faces=1)
+assert not any(name.startswith("torch._dynamo") for name in sys.modules)
+import torchvision
+torch.use_deterministic_algorithms(True)  # the case in which roi_align asks
+maps, boxes = torch.ones(1, 1, 8, 8), [torch.tensor([[0.0, 0.0, 4.0, 4.0]])]
+assert torchvision.ops.roi_align(maps, boxes, 2).eq(1).all()
+import torch._dynamo
+assert torch._dynamo.utils.is_compile_supported("cpu") in (True, False)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_shrinking_never_enlarges_and_keeps_the_longer_side() -> None:

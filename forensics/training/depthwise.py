@@ -8,7 +8,7 @@ weight is, per kernel position, one product and one sum over images and places.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any, cast
@@ -66,7 +66,7 @@ def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Te
 
 
 @contextmanager
-def fast_depthwise(module: nn.Module) -> Iterator[int]:
+def fast_depthwise(module: nn.Module) -> Generator[int]:
     """Within the block, efficientnet-pytorch's depthwise convolutions in `module` use it on CPUs.
 
     Yields how many convolutions were found; none is changed when the module is not on the CPU.
