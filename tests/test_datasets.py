@@ -8,11 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from forensics.crops import face_crop
 from forensics.datasets.augment import jittered_cut, pipeline
 from forensics.datasets.crop_set import read_manifest
 from forensics.datasets.pairs import Pairs
+from forensics.datasets.rerender import rerender
 from forensics.datasets.self_blend import hull_mask, self_blend
 from forensics.errors import ManifestError
 
@@ -100,6 +102,50 @@ def test_a_pair_depends_on_the_seed_and_its_index_alone(tmp_path: Path) -> None:
     assert all(bool((first[i] == again[i]).all()) for i in (3, 0, 5))
     assert any(bool((first[i] != other[i]).any()) for i in range(6))
     assert first[0].shape == (2, 64, 64, 3)
+
+
+def test_a_fake_is_paired_with_its_own_people_or_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = crop_rows(tmp_path)
+    orphan = tmp_path / "orphan.png"
+    cv2.imwrite(str(orphan), picture(9))
+    rows.append({**rows[1], "crop": orphan.name, "path": "orphan.mp4", "group": "c"})
+    pairs = Pairs(tmp_path, rows, size=64, length=60, seed=0)
+    read: list[str] = []
+    original = Pairs._read
+
+    def watched(self: Pairs, row: dict[str, str]) -> NDArray[np.uint8]:
+        read.append(row["crop"])
+        return original(self, row)
+
+    monkeypatch.setattr(Pairs, "_read", watched)
+    partners: set[tuple[str, ...]] = set()
+    for i in range(len(pairs)):
+        read.clear()
+        pairs[i]
+        partners.add(tuple(read))
+    # Alone: a self-blended or redrawn real. Two: the real of the fake's own group, then the fake.
+    assert partners == {("0.png",), ("2.png",), ("0.png", "1.png")}
+
+
+def test_a_redrawn_face_has_lost_texture_and_kept_its_place() -> None:
+    noise_of_a_camera = np.random.default_rng(1).normal(0, 12, (220, 220, 3))
+    image = np.clip(picture(5) + noise_of_a_camera, 0, 255).astype(np.uint8)
+    smoother = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        real, fake = rerender(image, POINTS, rng)
+        assert real.shape == fake.shape == image.shape
+        assert real.dtype == fake.dtype == np.uint8
+        assert not np.array_equal(real, fake)
+        again = rerender(image, POINTS, np.random.default_rng(seed))
+        assert np.array_equal(fake, again[1])
+        coarse = [cv2.resize(x, (6, 6), interpolation=cv2.INTER_AREA) for x in (image, fake)]
+        assert np.abs(coarse[0].astype(float) - coarse[1]).mean() < 25
+        noise = [float(cv2.Laplacian(x, cv2.CV_32F).var()) for x in (image, fake)]
+        smoother += noise[1] < noise[0]
+    assert smoother >= 15
 
 
 def test_a_missing_crop_is_named(tmp_path: Path) -> None:

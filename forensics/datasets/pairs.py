@@ -1,7 +1,8 @@
 """Training pairs: a real and a fake crop that share as much of their source as possible.
 
-Half of the pairs are self-blended (both crops from one photograph or frame), half natural (a fake
-and, where the collection holds one, a real of the same group).
+Both halves of a pair always show the same people: self-blended and redrawn pairs come from one
+photograph or frame, natural ones from one group. A fake whose people are nowhere seen real is not
+used; who is in the picture would be answer enough.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from forensics.datasets.augment import jittered_cut, pipeline
+from forensics.datasets.rerender import rerender
 from forensics.datasets.self_blend import self_blend
 from forensics.errors import ManifestError
 
 Row = dict[str, str]
+_SELF_BLENDED, _REDRAWN = 0.42, 0.13  # of the pairs; the rest is natural
+_NOT_BY_PERSON = ("DFDC",)  # a group of it is a part: many people
 PHOTOGRAPHS = ("All-Age-Faces", "SCUT-FBP5500")
 
 
@@ -40,36 +44,33 @@ class Pairs(Dataset[Tensor]):
         reals = [row for row in rows if row["label"] == "real"]
         fakes = [row for row in rows if row["label"] == "fake"]
         self._blend_sources = _by_source(reals, photographs=True)
-        self._real_sources = _by_source(reals, photographs=False)
-        self._fake_sources = _by_source(fakes, photographs=False)
-        self._all_reals = [video for videos in self._real_sources.values() for video in videos]
         self._reals_of_group: dict[str, list[list[Row]]] = defaultdict(list)
-        self._reals_of_dataset: dict[str, list[list[Row]]] = defaultdict(list)
-        for video in self._all_reals:
-            self._reals_of_group[video[0]["group"]].append(video)
-            self._reals_of_dataset[video[0]["dataset"]].append(video)
+        for videos in _by_source(reals, photographs=False).values():
+            for video in videos:
+                self._reals_of_group[video[0]["group"]].append(video)
+        fakes = [
+            row
+            for row in fakes
+            if row["group"] in self._reals_of_group and row["dataset"] not in _NOT_BY_PERSON
+        ]
+        self._fake_sources = _by_source(fakes, photographs=False)
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> Tensor:
         rng = np.random.default_rng((self._seed, index))
-        if rng.random() < 0.5:
+        kind = rng.random()
+        if kind < _SELF_BLENDED + _REDRAWN or not self._fake_sources:
             row = _draw(self._blend_sources, rng)
-            real, fake = self_blend(
-                self._read(row), np.reshape(numbers(row["points"]), (5, 2)), rng
-            )
+            make = self_blend if kind < _SELF_BLENDED else rerender
+            points = np.reshape(numbers(row["points"]), (5, 2))
+            real, fake = make(self._read(row), points, rng)
             box = other_box = numbers(row["box"])
         else:
             chosen = _draw(self._fake_sources, rng)
-            # The same people where there are any, else the same collection: a partner from
-            # elsewhere would teach the collection.
-            near = (
-                self._reals_of_group.get(chosen["group"])
-                or self._reals_of_dataset.get(chosen["dataset"])
-                or self._all_reals
-            )
-            video = near[int(rng.integers(len(near)))]
+            videos = self._reals_of_group[chosen["group"]]
+            video = videos[int(rng.integers(len(videos)))]
             partner = video[int(rng.integers(len(video)))]
             real, fake = self._read(partner), self._read(chosen)
             box, other_box = numbers(partner["box"]), numbers(chosen["box"])
