@@ -16,6 +16,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import albumentations as A
 
+_RECODED = 0.35  # of the pairs
+
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
@@ -42,6 +44,36 @@ def pipeline(seed: int) -> Any:
         additional_targets={"other": "image"},
         seed=seed,
     )
+
+
+def recoded(pair: Pair, rng: np.random.Generator) -> Pair:
+    """Sometimes both halves as an old upload has them: stored small and coarse, then enlarged.
+
+    Detectors otherwise call exactly such recordings fake (docs/log.md).
+    """
+    if rng.random() >= _RECODED:
+        return pair
+    factor, quality = rng.uniform(0.25, 0.9), int(rng.integers(15, 80))
+    mode = int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4]))
+    sharper = rng.uniform(0.2, 1.2) if rng.random() < 0.4 else 0.0
+    return (
+        _recode(pair[0], factor, quality, mode, sharper),
+        _recode(pair[1], factor, quality, mode, sharper),
+    )
+
+
+def _recode(
+    image: NDArray[np.uint8], factor: float, quality: int, mode: int, sharper: float
+) -> NDArray[np.uint8]:
+    side = image.shape[0]
+    small = cv2.resize(image, (round(side * factor),) * 2, interpolation=cv2.INTER_AREA)
+    coded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    small = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    shown = cv2.resize(np.asarray(small, np.uint8), (side, side), interpolation=mode)
+    if sharper:
+        soft = cv2.GaussianBlur(shown, (0, 0), 1.2)
+        shown = cv2.addWeighted(shown, 1 + sharper, soft, -sharper, 0)
+    return np.asarray(shown, dtype=np.uint8)
 
 
 def jittered_cut(

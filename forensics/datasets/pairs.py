@@ -1,7 +1,7 @@
 """Training pairs: a real and a fake crop that share as much of their source as possible.
 
-Both halves of a pair always show the same people: self-blended and redrawn pairs come from one
-photograph or frame, natural ones from one group. A fake whose people are nowhere seen real is not
+Both halves of a pair always show the same people: self-blended pairs come from one photograph or
+frame, natural ones from one group. A fake whose people are nowhere seen real is not
 used; who is in the picture would be answer enough.
 """
 
@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from forensics.datasets.augment import jittered_cut, pipeline
-from forensics.datasets.rerender import rerender
+from forensics.datasets.augment import jittered_cut, pipeline, recoded
 from forensics.datasets.self_blend import self_blend
 from forensics.errors import ManifestError
 
 Row = dict[str, str]
-_SELF_BLENDED, _REDRAWN = 0.42, 0.13  # of the pairs; the rest is natural
+_SELF_BLENDED = 0.5  # of the pairs; the rest is natural
 _NOT_BY_PERSON = ("DFDC",)  # a group of it is a part: many people
 PHOTOGRAPHS = ("All-Age-Faces", "SCUT-FBP5500")
 
@@ -60,12 +59,10 @@ class Pairs(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         rng = np.random.default_rng((self._seed, index))
-        kind = rng.random()
-        if kind < _SELF_BLENDED + _REDRAWN or not self._fake_sources:
+        if rng.random() < _SELF_BLENDED or not self._fake_sources:
             row = _draw(self._blend_sources, rng)
-            make = self_blend if kind < _SELF_BLENDED else rerender
             points = np.reshape(numbers(row["points"]), (5, 2))
-            real, fake = make(self._read(row), points, rng)
+            real, fake = self_blend(self._read(row), points, rng)
             box = other_box = numbers(row["box"])
         else:
             chosen = _draw(self._fake_sources, rng)
@@ -75,6 +72,7 @@ class Pairs(Dataset[Tensor]):
             real, fake = self._read(partner), self._read(chosen)
             box, other_box = numbers(partner["box"]), numbers(chosen["box"])
         pair = jittered_cut((real, fake), box, other_box, self._size, rng)
+        pair = recoded(pair, rng)
         made = pipeline(int(rng.integers(2**31)))(image=pair[0], other=pair[1])
         both = np.stack([made["image"], made["other"]])
         return torch.from_numpy(both)  # pyright: ignore[reportUnknownMemberType]

@@ -57,7 +57,7 @@ def self_blend(
     warp = _small_affine(height, width, rng)
     source = cv2.warpAffine(source, warp, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     mask = np.asarray(cv2.warpAffine(mask, warp, (width, height)), dtype=np.float32)
-    mask = soften(_elastic(mask, rng), rng)
+    mask = _soften(_elastic(mask, rng), rng)
     ratio = float(rng.choice([0.25, 0.5, 0.75, 1.0, 1.0, 1.0]))
     weight = (mask * ratio)[:, :, np.newaxis]
     fake = weight * source.astype(np.float32) + (1 - weight) * target.astype(np.float32)
@@ -125,7 +125,7 @@ def _elastic(mask: Mask, rng: np.random.Generator) -> Mask:
     return np.asarray(warped, dtype=np.float32)
 
 
-def soften(mask: Mask, rng: np.random.Generator) -> Mask:
+def _soften(mask: Mask, rng: np.random.Generator) -> Mask:
     """Blur, erode (everything below the maximum goes to 0), blur again; 0..1 float32."""
     unit = mask.shape[0] / 224
     first = cv2.GaussianBlur(mask, (0, 0), rng.uniform(1, 4) * unit)
