@@ -19,20 +19,16 @@ from av.error import FFmpegError
 from av.filter import Graph
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from forensics.video.still import UPRIGHT, Turn
 from forensics.video.tonemap import tone_map
 
-# AVColorSpace of a frame -> the matrix swscale is told to use. Everything else reads as BT.601.
-_MATRICES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
-}
+# AVColorSpace of a frame -> the one whose matrix swscale is to use; all others read as BT.601.
+# As numbers on the frame: PyAV before 18, the last for Python 3.10, has no name for BT.2020.
+_BT601 = 5
+_MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}
 Curve = Literal["pq", "hlg"]
 _CURVES: dict[int, Curve] = {16: "pq", 18: "hlg"}  # AVColorTransferCharacteristic
 _BT2020_PRIMARIES = 9
@@ -98,13 +94,13 @@ class Painter:
     def _convert(self, frame: VideoFrame) -> NDArray[np.uint8]:
         width, height = scaled_size(frame.width, frame.height, self._aspect, self._most_pixels)
         smaller = width * height < frame.width * frame.height
-        matrix = None if frame.format.is_rgb else _MATRICES.get(frame.colorspace, Colorspace.ITU601)
+        if not frame.format.is_rgb:
+            frame.colorspace = _MATRICES.get(frame.colorspace, _BT601)
         rgb = self._reformatter.reformat(
             frame,
             width=width,
             height=height,
             format="rgb48le" if self._curve else "rgb24",
-            src_colorspace=matrix,
             interpolation=Interpolation.AREA if smaller else Interpolation.BICUBIC,
             threads=1,
         )
