@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -85,6 +85,12 @@ class Listing:
         return self.pts[np.maximum(at, 0)]
 
 
+# A title that is no UTF-8 must not cost the file. PyAV 19 replaces what it cannot read unasked.
+_LENIENT: dict[str, Any] = (
+    {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+)
+
+
 def open_container(
     file: BinaryIO, sniffed: Sniffed, budget: Budget, *, only_headers: bool = False
 ) -> InputContainer:
@@ -102,7 +108,7 @@ def open_container(
             mode="r",
             format=sniffed.demuxer,
             options={"protocol_whitelist": "none", **look},
-            metadata_errors="replace",
+            **_LENIENT,
             buffer_size=_READ_BYTES,
             io_open=_refuse_nested,
         )
