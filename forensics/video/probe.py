@@ -85,7 +85,7 @@ class Listing:
         return self.pts[np.maximum(at, 0)]
 
 
-# A title that is no UTF-8 must not cost the file. PyAV 19 replaces what it cannot read unasked.
+# A title that is no UTF-8 must not cost the file. PyAV 19 escapes such bytes unasked.
 _LENIENT: dict[str, Any] = (
     {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 )
