@@ -82,7 +82,7 @@ def crop_rows(folder: Path) -> list[dict[str, str]]:
                 "path": f"{number}.mp4",
                 "label": label,
                 "kind": "video",
-                "dataset": "D",
+                "dataset": "FaceForensics++",
                 "method": "",
                 "group": group,
                 "split": "train",
@@ -103,7 +103,7 @@ def test_a_pair_depends_on_the_seed_and_its_index_alone(tmp_path: Path) -> None:
     assert first[0].shape == (2, 64, 64, 3)
 
 
-def test_a_fake_is_paired_with_its_own_people_or_not_used(
+def test_a_fake_is_paired_with_its_own_footage_or_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = crop_rows(tmp_path)

@@ -1,8 +1,8 @@
 """Training pairs: a real and a fake crop that share as much of their source as possible.
 
-Both halves of a pair always show the same people: self-blended pairs come from one photograph or
-frame, natural ones from one group. A fake whose people are nowhere seen real is not
-used; who is in the picture would be answer enough.
+Both halves always come from the same footage: self-blended pairs from one photograph or frame,
+natural ones from FaceForensics++, where the target of each fake is there as it was. Other fakes are
+not used: who is in the picture, or which codec made it, would be answer enough (docs/log.md).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from forensics.errors import ManifestError
 
 Row = dict[str, str]
 _SELF_BLENDED = 0.5  # of the pairs; the rest is natural
-_NOT_BY_PERSON = ("DFDC",)  # a group of it is a part: many people
+_SAME_FOOTAGE = ("FaceForensics++", "FaceForensics++ crops")
 PHOTOGRAPHS = ("All-Age-Faces", "SCUT-FBP5500")
 
 
@@ -50,7 +50,7 @@ class Pairs(Dataset[Tensor]):
         fakes = [
             row
             for row in fakes
-            if row["group"] in self._reals_of_group and row["dataset"] not in _NOT_BY_PERSON
+            if row["group"] in self._reals_of_group and row["dataset"] in _SAME_FOOTAGE
         ]
         self._fake_sources = _by_source(fakes, photographs=False)
 
@@ -67,8 +67,11 @@ class Pairs(Dataset[Tensor]):
         else:
             chosen = _draw(self._fake_sources, rng)
             videos = self._reals_of_group[chosen["group"]]
-            video = videos[int(rng.integers(len(videos)))]
-            partner = video[int(rng.integers(len(video)))]
+            target = [video for video in videos if _is_target(video[0], chosen)] or videos
+            video = target[int(rng.integers(len(target)))]
+            # The same moment, where both videos have it: they were sampled alike.
+            same = [row for row in video if _moment(row) == _moment(chosen)] or video
+            partner = same[int(rng.integers(len(same)))]
             real, fake = self._read(partner), self._read(chosen)
             box, other_box = numbers(partner["box"]), numbers(chosen["box"])
         pair = jittered_cut((real, fake), box, other_box, self._size, rng)
@@ -83,6 +86,18 @@ class Pairs(Dataset[Tensor]):
         if bgr is None:
             raise ManifestError(f"{path}: the crop cannot be read; extract the crops again")
         return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _is_target(real: Row, fake: Row) -> bool:
+    """Whether a FaceForensics++ fake TARGET_SOURCE.mp4 was made from this video, equally coded."""
+    real_path, fake_path = Path(real["path"]), Path(fake["path"])
+    coding = real_path.parts[-3:-1]  # c23/videos
+    return coding == fake_path.parts[-3:-1] and real_path.stem == fake_path.stem.split("_")[0]
+
+
+def _moment(row: Row) -> str:
+    """Which of a video's samples a crop is: NUMBER_MOMENT.jpg."""
+    return Path(row["crop"]).stem.rpartition("_")[2]
 
 
 def _by_source(rows: list[Row], *, photographs: bool) -> dict[str, list[list[Row]]]:
