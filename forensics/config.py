@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -11,6 +12,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from forensics.errors import ConfigError
 
 T = TypeVar("T")
+
+
+def _require_positive(config: object, *names: str) -> None:
+    """Raises ValueError unless each named value is finite and above 0, or None."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:  # false for NaN, too
+            raise ValueError(f"{name} must be above 0 and finite, not {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +34,14 @@ class SamplingConfig:
     end_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise ValueError("frames must be at least 1")
-        if self.fps is not None and not self.fps > 0:
-            raise ValueError("fps must be above 0")
-        if (self.start_s or 0.0) < 0 or (
-            self.end_s is not None and self.end_s <= (self.start_s or 0.0)
-        ):
-            raise ValueError("start and end must satisfy 0 <= start < end")
+        _require_positive(self, "frames", "fps")
+        start = 0.0 if self.start_s is None else self.start_s
+        end = math.inf if self.end_s is None else self.end_s
+        # Written so that NaN, which compares false with everything, is refused.
+        if not (0 <= start < end and (self.end_s is None or end < math.inf)):
+            raise ValueError(
+                f"start and end must satisfy 0 <= start < end, not {self.start_s} and {self.end_s}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +59,9 @@ class Limits:
     max_seconds: float = 12 * 3600.0  # duration of one file
     max_faces: int = 64  # per frame; the most probable are kept
 
+    def __post_init__(self) -> None:
+        _require_positive(self, *(each.name for each in fields(self)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FacesConfig:
@@ -60,6 +72,9 @@ class FacesConfig:
     longest_side: int = 640  # frames are scaled down to this for detection
     min_face_px: int = 20  # at detection scale: MTCNN's own smallest
     batch_frames: int = 16  # frames detected together
+
+    def __post_init__(self) -> None:
+        _require_positive(self, *(each.name for each in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +92,7 @@ class ScanConfig:
     threshold: float | None = None  # replaces the card's threshold for likely_fake
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError("batch_size must be at least 1")
+        _require_positive(self, "batch_size")
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:
             raise ValueError("threshold must lie between 0 and 1")
 

@@ -36,7 +36,7 @@ from forensics.structures import (
     VideoInfo,
 )
 from forensics.verdict import abstain, decide
-from forensics.video import open_video, prestart
+from forensics.video import dismiss, open_video, prestart
 
 if TYPE_CHECKING:
     import torch
@@ -119,6 +119,7 @@ class Scanner:
         """Stop the threads and the decoder process that stands by."""
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
+        dismiss()
 
     def scan(
         self, path: str | Path, *, on_progress: OnProgress | None = None, last: bool = False

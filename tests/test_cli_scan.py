@@ -350,7 +350,9 @@ def test_a_real_ctrl_c_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "real.mp4").touch()
     code = CHILD.replace(
         "forensics.Scanner = FakeScanner",
-        "import time\n"
+        "import signal, time\n"
+        # A job in the background of a shell is born with interrupts ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Slow(FakeScanner):\n"
         "    def scan(self, path, **options):\n"
         "        print('started', file=sys.stderr, flush=True)\n"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forensics.config import SamplingConfig
+from forensics.config import FacesConfig, Limits, SamplingConfig, ScanConfig, load_config
+from forensics.errors import ConfigError
 from forensics.sampling import sample_times
 
 
@@ -90,3 +93,35 @@ def test_positions_ascend_inside_the_video_and_never_outnumber_what_was_asked(
     assert ((times >= first_s) & (times <= last_s)).all()
     if fps is None:
         assert len(times) <= min(frames, max(listed, 1))
+
+
+@pytest.mark.parametrize(
+    ("cls", "values"),
+    [
+        (SamplingConfig, {"frames": 0}),
+        (SamplingConfig, {"frames": -1}),
+        (SamplingConfig, {"fps": math.nan}),
+        (SamplingConfig, {"fps": math.inf}),
+        (SamplingConfig, {"fps": 0.0}),
+        (SamplingConfig, {"start_s": math.nan}),
+        (SamplingConfig, {"start_s": -1.0}),
+        (SamplingConfig, {"start_s": math.inf}),
+        (SamplingConfig, {"start_s": 2.0, "end_s": 2.0}),
+        (SamplingConfig, {"end_s": math.nan}),
+        (SamplingConfig, {"end_s": math.inf}),
+        (Limits, {"wall_s": math.nan}),
+        (Limits, {"memory_mb": 0}),
+        (Limits, {"max_pixels": -5}),
+        (Limits, {"max_seconds": math.inf}),
+        (FacesConfig, {"longest_side": 0}),
+        (FacesConfig, {"min_face_px": math.nan}),
+        (ScanConfig, {"batch_size": 0}),
+        (ScanConfig, {"threshold": math.nan}),
+    ],
+)
+def test_nonsense_is_refused_by_name(cls: type, values: dict[str, float]) -> None:
+    names = "|".join(name.removesuffix("_s") for name in values)
+    with pytest.raises(ValueError, match=names):
+        cls(**values)
+    with pytest.raises(ConfigError, match=names):
+        load_config(cls, values, "settings.yaml")

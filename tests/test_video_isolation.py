@@ -16,7 +16,7 @@ import pytest
 
 from forensics.config import Limits
 from forensics.errors import ConfigError, MediaError
-from forensics.video import VideoSession, isolation, open_video, prestart
+from forensics.video import VideoSession, dismiss, isolation, open_video, prestart
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,13 @@ def test_over_allocation_ends_at_the_memory_limit(tmp_path: Path, clip: Path) ->
     assert len(read_all(clip)) == 8
 
 
+@pytest.mark.parametrize("memory_mb", [16, 64, 256])
+def test_a_memory_limit_below_what_a_decoder_needs_is_named(clip: Path, memory_mb: int) -> None:
+    with pytest.raises(MediaError, match=f"memory.*{memory_mb} MB") as caught:
+        read_all(clip, Limits(memory_mb=memory_mb))
+    assert caught.value.label == "limit_exceeded"
+
+
 def test_endless_computing_ends_at_the_cpu_limit(tmp_path: Path) -> None:
     path = makers.write_long_video(tmp_path / "busy.mp4", seconds=7200)
     with (
@@ -225,6 +232,25 @@ def test_a_standby_child_that_died_is_replaced(clip: Path) -> None:
     assert len(read_all(clip)) == 8
     prestart("pyav")
     assert isolation._standby[-1].usable
+
+
+def test_dismissal_ends_the_child_that_waits() -> None:
+    prestart("pyav")
+    (waiting,) = isolation._standby
+    dismiss()
+    assert isolation._standby == []
+    assert waiting._process.poll() is not None
+    dismiss()
+
+
+def test_closing_never_fails_while_a_frame_is_being_copied(clip: Path) -> None:
+    video = open_video(clip, limits=Limits())
+    child = video._living()
+    held = np.ndarray((8,), np.uint8, video._ring)  # as a traceback holds it after an interrupt
+    video.close()
+    assert child._process.poll() is not None
+    assert held.shape == (8,)
+    video.close()
 
 
 def test_nothing_is_left_when_the_parent_is_killed(clip: Path) -> None:

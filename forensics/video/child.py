@@ -46,7 +46,7 @@ def main(socket_fd: int, decoder: str) -> int:
         except MemoryError:
             _report(
                 channel,
-                f"decoding needs more than the limit of {budget.memory_mb} MB of memory",
+                f"decoding needs more memory than the limit of {budget.memory_mb} MB",
                 "limit_exceeded",
             )
         except ForensicsError as error:

@@ -50,6 +50,7 @@ class DecoderProcess:
         self.decoder = decoder
         self.waited_s = 0.0
         self._owner = os.getpid()
+        self._memory_mb, self._wall_s = 0, 0.0
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by kill
         more = [path for path in sys.path if path.endswith("-packages")]  # --user, --system sites
@@ -80,6 +81,10 @@ class DecoderProcess:
         """Alive, and ours: a forked worker must not talk to its parent's child."""
         return self._owner == os.getpid() and self._process.poll() is None
 
+    def limit(self, memory_mb: int, wall_s: float) -> None:
+        """What the child may use; named in the errors of those who ask for more."""
+        self._memory_mb, self._wall_s = memory_mb, wall_s
+
     def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         """Send one message; raises MediaError where the child has died."""
         self._channel.settimeout(_START_S)
@@ -93,12 +98,12 @@ class DecoderProcess:
                 "the decoder did not take its orders in time", label="limit_exceeded"
             ) from error
 
-    def receive(self, wall_s: float) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         """The child's next message. Raises MediaError for its own errors, for its death, and
-        `limit_exceeded` when all waits together pass `wall_s`."""
+        `limit_exceeded` when all waits together pass the wall time limit."""
         started = time.monotonic()
         try:
-            left = wall_s - self.waited_s
+            left = self._wall_s - self.waited_s
             if left <= 0:
                 raise TimeoutError
             self._channel.settimeout(left)
@@ -106,7 +111,7 @@ class DecoderProcess:
         except TimeoutError as error:
             self.kill()
             raise MediaError(
-                f"decoding took longer than the limit of {wall_s:g} s", label="limit_exceeded"
+                f"decoding took longer than the limit of {self._wall_s:g} s", label="limit_exceeded"
             ) from error
         except wire.ConnectionEnded as error:
             raise self._autopsy() from error
@@ -143,7 +148,10 @@ class DecoderProcess:
                 label="limit_exceeded",
             )
         if any(sign in last_words for sign in _OUT_OF_MEMORY):
-            return MediaError("decoding needs more memory than its limit", label="limit_exceeded")
+            return MediaError(
+                f"decoding needs more memory than the limit of {self._memory_mb} MB",
+                label="limit_exceeded",
+            )
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         tail = f": {last_words}" if last_words else ""
         return MediaError(f"the decoder crashed ({how}){tail}", label="undecodable")
@@ -215,12 +223,18 @@ def take(decoder: str) -> DecoderProcess:
     return DecoderProcess(decoder)
 
 
+def dismiss() -> None:
+    """End the waiting child, if there is one."""
+    with _lock:
+        _drop_standby()
+
+
 def _drop_standby() -> None:
     while _standby:
         _standby.pop().kill()
 
 
-atexit.register(_drop_standby)
+atexit.register(dismiss)
 
 
 def open_medium(path: str | os.PathLike[str]) -> int:

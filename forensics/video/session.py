@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ class VideoSession:
             memory, self._ring = isolation.frame_memory(budget.slot_bytes * wire.SLOTS)
             try:
                 self._child = isolation.take(decoder)
+                self._child.limit(limits.memory_mb, limits.wall_s)
                 job = {"decoder": decoder, "budget": asdict(budget)}
                 self._child.send({"open": job}, (medium, memory))
                 self._info = self._open_info()
@@ -104,7 +106,9 @@ class VideoSession:
         if self._child is not None:
             self._child.kill()
             self._child = None
-        self._ring.close()
+        # An interrupt may have left a view of the memory in its traceback; it goes with that.
+        with suppress(BufferError):
+            self._ring.close()
 
     def __enter__(self) -> VideoSession:
         return self
@@ -160,7 +164,7 @@ class VideoSession:
         self._living().send(message)
 
     def _receive(self) -> dict[str, Any]:
-        return self._living().receive(self._limits.wall_s)
+        return self._living().receive()
 
     def _living(self) -> isolation.DecoderProcess:
         if self._child is None:
