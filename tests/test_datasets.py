@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from forensics.crops import face_crop
-from forensics.datasets.augment import jittered_cut, pipeline, recoded
+from forensics.datasets.augment import jittered_cut, pipeline, recoded, shuffled
 from forensics.datasets.crop_set import read_manifest
 from forensics.datasets.pairs import Pairs
 from forensics.datasets.self_blend import hull_mask, self_blend
@@ -126,6 +127,41 @@ def test_a_fake_is_paired_with_its_own_footage_or_not_used(
         partners.add(tuple(read))
     # Alone: a self-blended real. Two: the real of the fake's own group, then the fake.
     assert partners == {("0.png",), ("2.png",), ("0.png", "1.png")}
+
+
+def test_shuffling_keeps_every_pixel_of_whole_tiles() -> None:
+    image = np.random.default_rng(2).integers(0, 256, (50, 50, 3), dtype=np.uint8)
+    made = shuffled(image, 4, np.random.default_rng(0))
+    assert not np.array_equal(made, image)
+    assert np.array_equal(made[48:], image[48:])
+    assert np.array_equal(np.sort(made[:48, :48].ravel()), np.sort(image[:48, :48].ravel()))
+
+
+def test_fakes_without_their_footage_are_only_seen_shuffled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{**row, "dataset": "Elsewhere"} for row in crop_rows(tmp_path)]
+    pairs = Pairs(tmp_path, rows, size=64, length=40, seed=1)
+    calls = 0
+    original = shuffled
+
+    def watched(*args: Any) -> NDArray[np.uint8]:
+        nonlocal calls
+        calls += 1
+        return original(*args)
+
+    monkeypatch.setattr("forensics.datasets.pairs.shuffled", watched)
+    read: list[str] = []
+    monkeypatch.setattr(Pairs, "_read", lambda _, row: (read.append(row["crop"]), picture(1))[1])
+    used = 0
+    for i in range(len(pairs)):
+        calls = 0
+        read.clear()
+        pairs[i]
+        if "1.png" in read:
+            used += 1
+            assert calls == 2
+    assert used >= 3
 
 
 def test_both_halves_are_recoded_alike_and_lose_detail() -> None:

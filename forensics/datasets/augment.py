@@ -32,9 +32,9 @@ def pipeline(seed: int) -> Any:
             A.HorizontalFlip(p=0.5),
             A.Affine(rotate=(-8, 8), border_mode=cv2.BORDER_REFLECT_101, p=0.4),
             A.RandomBrightnessContrast(0.25, 0.25, p=0.5),
-            A.HueSaturationValue(8, 25, 15, p=0.4),
-            A.RGBShift(15, 15, 15, p=0.3),
-            A.ToGray(p=0.08),
+            A.HueSaturationValue(12, 40, 20, p=0.5),
+            A.RGBShift(25, 25, 25, p=0.4),
+            A.ToGray(p=0.2),
             A.Downscale(scale_range=(0.35, 0.9), p=0.35),
             A.OneOf([A.GaussianBlur((3, 5)), A.MotionBlur((3, 5)), A.Sharpen((0.1, 0.4))], p=0.3),
             A.GaussNoise(std_range=(0.01, 0.06), p=0.25),
@@ -44,6 +44,21 @@ def pipeline(seed: int) -> Any:
         additional_targets={"other": "image"},
         seed=seed,
     )
+
+
+def shuffled(image: NDArray[np.uint8], grid: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The picture (S, S, 3) cut into `grid` x `grid` tiles, in another order, some mirrored.
+
+    Pixels that fill no whole tile, at the right and the bottom, stay.
+    """
+    side = image.shape[0] // grid
+    places = [(y * side, x * side) for y in range(grid) for x in range(grid)]
+    result = image.copy()
+    for (y, x), origin in zip(places, rng.permutation(len(places)), strict=True):
+        top, left = places[int(origin)]
+        tile = image[top : top + side, left : left + side]
+        result[y : y + side, x : x + side] = tile[:, ::-1] if rng.random() < 0.5 else tile
+    return result
 
 
 def recoded(pair: Pair, rng: np.random.Generator) -> Pair:

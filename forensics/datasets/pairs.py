@@ -1,8 +1,9 @@
 """Training pairs: a real and a fake crop that share as much of their source as possible.
 
-Both halves always come from the same footage: self-blended pairs from one photograph or frame,
-natural ones from FaceForensics++, where the target of each fake is there as it was. Other fakes are
-not used: who is in the picture, or which codec made it, would be answer enough (docs/log.md).
+Both halves come from the same footage: self-blended pairs from one photograph or frame, natural
+ones from FaceForensics++, where the target of each fake is there as it was. Other fakes have no
+such partner, and who is in the picture would be answer enough (docs/log.md): they and the reals
+beside them are cut into tiles and shuffled, which leaves texture to learn from.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from forensics.datasets.augment import jittered_cut, pipeline, recoded
+from forensics.datasets.augment import jittered_cut, pipeline, recoded, shuffled
 from forensics.datasets.self_blend import self_blend
 from forensics.errors import ManifestError
 
 Row = dict[str, str]
-_SELF_BLENDED = 0.5  # of the pairs; the rest is natural
+_SELF_BLENDED, _SHUFFLED = 0.45, 0.25  # of the pairs; the rest is natural
+_ALSO_SHUFFLED = 0.15  # of the other pairs: a shuffled picture must not mean texture alone
 _SAME_FOOTAGE = ("FaceForensics++", "FaceForensics++ crops")
 PHOTOGRAPHS = ("All-Age-Faces", "SCUT-FBP5500")
 
@@ -47,19 +49,32 @@ class Pairs(Dataset[Tensor]):
         for videos in _by_source(reals, photographs=False).values():
             for video in videos:
                 self._reals_of_group[video[0]["group"]].append(video)
-        fakes = [
-            row
-            for row in fakes
-            if row["group"] in self._reals_of_group and row["dataset"] in _SAME_FOOTAGE
+        self._loose_reals = [
+            video
+            for videos in _by_source(reals, photographs=False).values()
+            for video in videos
+            if video[0]["dataset"] not in _SAME_FOOTAGE
         ]
-        self._fake_sources = _by_source(fakes, photographs=False)
+        by_target = [row for row in fakes if row["dataset"] in _SAME_FOOTAGE]
+        by_target = [row for row in by_target if row["group"] in self._reals_of_group]
+        loose = [row for row in fakes if row["dataset"] not in _SAME_FOOTAGE]
+        self._fake_sources = _by_source(by_target, photographs=False)
+        self._loose_fakes = _by_source(loose if self._loose_reals else [], photographs=False)
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> Tensor:
         rng = np.random.default_rng((self._seed, index))
-        if rng.random() < _SELF_BLENDED or not self._fake_sources:
+        kind, shuffle = rng.random(), rng.random() < _ALSO_SHUFFLED
+        if kind < _SHUFFLED and self._loose_fakes:
+            chosen = _draw(self._loose_fakes, rng)
+            video = self._loose_reals[int(rng.integers(len(self._loose_reals)))]
+            partner = video[int(rng.integers(len(video)))]
+            real, fake = self._read(partner), self._read(chosen)
+            box, other_box = numbers(partner["box"]), numbers(chosen["box"])
+            shuffle = True
+        elif kind < _SHUFFLED + _SELF_BLENDED or not self._fake_sources:
             row = _draw(self._blend_sources, rng)
             points = np.reshape(numbers(row["points"]), (5, 2))
             real, fake = self_blend(self._read(row), points, rng)
@@ -78,6 +93,9 @@ class Pairs(Dataset[Tensor]):
         pair = recoded(pair, rng)
         made = pipeline(int(rng.integers(2**31)))(image=pair[0], other=pair[1])
         both = np.stack([made["image"], made["other"]])
+        if shuffle:
+            grid = int(rng.integers(3, 7))
+            both = np.stack([shuffled(half, grid, rng) for half in both])
         return torch.from_numpy(both)  # pyright: ignore[reportUnknownMemberType]
 
     def _read(self, row: Row) -> NDArray[np.uint8]:
