@@ -180,6 +180,7 @@ class Scanner:
             thresholds=card.thresholds,
             rules=card.evidence,
             threshold=self._config.threshold,
+            still=looked.pictures.still,
             limits_of_trust=looked.pictures.doubts(),
         )
 

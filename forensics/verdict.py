@@ -62,6 +62,7 @@ def decide(
     thresholds: Thresholds,
     rules: EvidenceRules,
     threshold: float | None = None,
+    still: bool = False,
     limits_of_trust: Sequence[str] = (),
 ) -> Verdict:
     """Judge a file by its people; the order of `scores` changes nothing.
@@ -70,8 +71,9 @@ def decide(
     was seen best. Else the label of the most suspicious sufficiently seen person.
 
     Where a file holds fewer frames than the rules ask for (an image holds one), all of them
-    suffice. `threshold` replaces `thresholds.fake` and caps `thresholds.real`. `limits_of_trust`
-    are sentences to add to the reasons.
+    suffice. In a `still`, all of whose frames show the same picture, each person is seen once:
+    a repeated look is no further evidence. `threshold` replaces `thresholds.fake` and caps
+    `thresholds.real`. `limits_of_trust` are sentences to add to the reasons.
     """
     limits = (*_limits(info, stats), *limits_of_trust)
     if not scores:
@@ -79,14 +81,14 @@ def decide(
     if threshold is not None:
         thresholds = Thresholds(real=min(thresholds.real, threshold), fake=threshold)
     needed = min(rules.min_frames, _frames_there(info))
-    people = [_judge(score, thresholds, rules, needed) for score in scores]
+    people = [_judge(score, thresholds, rules, needed, still=still) for score in scores]
     people.sort(key=_rank)
     first = people[0]
     sentences = [_people(scores, stats), _span(scores), _face_sizes(scores)]
     if first.sufficient:
         sentences.append(_decisive(first, thresholds))
     else:
-        sentences += [_why_insufficient(first, rules, needed), _best_seen(first)]
+        sentences += [_why_insufficient(first, rules, needed, still=still), _best_seen(first)]
     sentences += _doubts(people, needed, rules)
     return Verdict(
         label=first.label,
@@ -105,9 +107,10 @@ def label_of(probability: float, thresholds: Thresholds) -> JudgedLabel:
 
 
 def _judge(
-    score: TrackScore, thresholds: Thresholds, rules: EvidenceRules, needed: float
+    score: TrackScore, thresholds: Thresholds, rules: EvidenceRules, needed: float, *, still: bool
 ) -> PersonVerdict:
-    enough = len(score.logits) >= needed and score.track.face_px >= rules.min_face_px
+    looks = 1 if still else len(score.logits)
+    enough = looks >= needed and score.track.face_px >= rules.min_face_px
     label = label_of(score.probability, thresholds) if enough else "uncertain"
     return PersonVerdict(label=label, score=score, sufficient=enough)
 
@@ -175,12 +178,16 @@ def _decisive(person: PersonVerdict, thresholds: Thresholds) -> str:
     )
 
 
-def _why_insufficient(person: PersonVerdict, rules: EvidenceRules, needed: float) -> str:
+def _why_insufficient(
+    person: PersonVerdict, rules: EvidenceRules, needed: float, *, still: bool
+) -> str:
     """What the best seen person lacks."""
-    frames, size = len(person.score.logits), person.score.track.face_px
+    frames = 1 if still else len(person.score.logits)
+    size = person.score.track.face_px
     lacks: list[str] = []
     if frames < needed:
-        lacks.append(f"{_count(frames, 'frame')} where {needed:.0f} are needed")
+        what = "different frame" if still else "frame"
+        lacks.append(f"{_count(frames, what)} where {needed:.0f} are needed")
     if size < rules.min_face_px:
         lacks.append(f"{size:.0f} pixels where {rules.min_face_px:.0f} are needed")
     return f"Nobody was seen sufficiently for a verdict; the best seen: {' and '.join(lacks)}."

@@ -164,6 +164,12 @@ def test_frames_that_do_not_differ_limit_trust(
     assert any(word in reason for reason in scanner.scan(clips[name]).verdict.reasons)
 
 
+def test_a_still_shown_for_long_is_no_verdict(scanner: Scanner, clips: dict[str, Path]) -> None:
+    verdict = scanner.scan(clips["still"]).verdict
+    assert verdict.label == "uncertain"
+    assert any("1 different frame where" in reason for reason in verdict.reasons)
+
+
 def test_frames_that_differ_do_not_limit_trust(scanner: Scanner, clips: dict[str, Path]) -> None:
     reasons = " ".join(scanner.scan(clips["one"]).verdict.reasons)
     assert "same picture" not in reasons

@@ -53,9 +53,10 @@ def shuffled(image: NDArray[np.uint8], grid: int, rng: np.random.Generator) -> N
     """
     side = image.shape[0] // grid
     places = [(y * side, x * side) for y in range(grid) for x in range(grid)]
-    result = image.copy()
-    for (y, x), origin in zip(places, rng.permutation(len(places)), strict=True):
-        top, left = places[int(origin)]
+    result = np.array(image)
+    order: list[int] = rng.permutation(len(places)).tolist()
+    for (y, x), origin in zip(places, order, strict=True):
+        top, left = places[origin]
         tile = image[top : top + side, left : left + side]
         result[y : y + side, x : x + side] = tile[:, ::-1] if rng.random() < 0.5 else tile
     return result

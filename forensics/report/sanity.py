@@ -35,11 +35,16 @@ class Pictures:
                 change = int(np.abs(sample - self._first).max())
                 self._difference = max(self._difference, change)
 
+    @property
+    def still(self) -> bool:
+        """Whether several frames were read and all show the same picture."""
+        return self._count > 1 and self._difference <= _SAME
+
     def doubts(self) -> tuple[str, ...]:
         """Sentences for the verdict's reasons."""
         if self._count and self._brightest <= _BLACK:
             return ("Every frame read is black: the file or its decoding may be damaged.",)
-        if self._count > 1 and self._difference <= _SAME:
+        if self.still:
             return (
                 "Every frame read shows the same picture: a still, or a decoder that repeats itself"
                 "; it counts as one look, not as many.",
