@@ -1,0 +1,361 @@
+"""Efficient ViT and Convolutional Cross ViT exactly as their public weights need them.
+
+Coccomini et al., "Combining EfficientNet and Vision Transformers for Video Deepfake Detection",
+ICIAP 2022 (arXiv 2107.02612). These forms exist to run and compare published weights: one token for
+the whole feature map, and in Efficient ViT a position that belongs to the place in the batch. The
+corrected forms are in `efficient_vit` and `cross_efficient_vit`.
+
+Legend: B images, N tokens, D width, h heads, d head width (64).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from efficientnet_pytorch import EfficientNet  # pyright: ignore[reportMissingTypeStubs]
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forensics.models.layers import as_logits, grid_side, require_size
+
+_HEAD_WIDTH = 64
+_POSITIONS = 32  # rows of the position table: the batch size it was trained with
+
+
+class _Attention(nn.Module):
+    """Self-attention with a fused projection without bias; heads of 64."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(width, 3 * heads * _HEAD_WIDTH, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(heads * _HEAD_WIDTH, width), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (_split(part, self.heads) for part in self.to_qkv(x).chunk(3, dim=-1))
+        return self.to_out(_join(F.scaled_dot_product_attention(q, k, v)))
+
+
+class _CrossAttention(nn.Module):
+    """Attention of x over itself, or over x and a context; queries apart from keys and values."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, heads * _HEAD_WIDTH, bias=False)
+        self.to_kv = nn.Linear(width, 2 * heads * _HEAD_WIDTH, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(heads * _HEAD_WIDTH, width), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        seen = x if context is None else torch.cat((x, context), dim=1)
+        k, v = (_split(part, self.heads) for part in self.to_kv(seen).chunk(2, dim=-1))
+        q = _split(self.to_q(x), self.heads)
+        return self.to_out(_join(F.scaled_dot_product_attention(q, k, v)))
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    b, n, _ = x.shape
+    return x.reshape(b, n, heads, _HEAD_WIDTH).transpose(1, 2)  # (B, h, N, d)
+
+
+def _join(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)  # (B, N, h d)
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class _PreNorm(nn.Module):
+    """LayerNorm, then `fn`: the published weights name both so."""
+
+    def __init__(self, width: int, fn: nn.Module) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.fn = fn
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        x = self.norm(x)
+        return self.fn(x) if context is None else self.fn(x, context)
+
+
+class _Transformer(nn.Module):
+    """Pairs of attention and feed-forward with residuals; optionally a norm at the end."""
+
+    def __init__(
+        self, layers: list[tuple[nn.Module, nn.Module]], width: int, *, final_norm: bool
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.ModuleList([_PreNorm(width, attention), _PreNorm(width, feed_forward)])
+            for attention, feed_forward in layers
+        )
+        self.norm = nn.LayerNorm(width) if final_norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for pair in self.layers:
+            attention, feed_forward = cast(nn.ModuleList, pair)
+            x = x + attention(x)
+            x = x + feed_forward(x)
+        return x if self.norm is None else self.norm(x)
+
+
+def _features(network: nn.Module, x: Tensor, last_block: int | None) -> Tensor:
+    """The map after block `last_block`, or after the head convolution. Raises ValueError where
+    there is no such block."""
+    net = cast("EfficientNet", network)
+    if last_block is None:
+        return cast(Tensor, net.extract_features(x))  # pyright: ignore[reportUnknownMemberType]
+    x = net._swish(net._bn0(net._conv_stem(x)))  # pyright: ignore
+    for block in list(net._blocks)[: last_block + 1]:  # pyright: ignore
+        x = cast(Tensor, block(x))
+    return x
+
+
+def _extractor(name: str, image_size: int) -> nn.Module:
+    """Whole, with the classifier that the published files hold and nothing uses."""
+    return cast(nn.Module, EfficientNet.from_name(name, image_size=image_size))  # pyright: ignore
+
+
+def _as_patches(x: Tensor, side: int) -> Tensor:
+    """(B, C, G, G) -> (B, N, side * side * C), places before channels."""
+    b, c, g, _ = x.shape
+    n = g // side
+    x = x.view(b, c, n, side, n, side).permute(0, 2, 4, 3, 5, 1)
+    return x.reshape(b, n * n, side * side * c)
+
+
+class PublishedEfficientViT(nn.Module):
+    """(B, 3, S, S) -> (B,) logits, fake positive, of the public `efficient_vit.pth`.
+
+    The logit of an image depends on its place in the batch, as published: row b of the position
+    table is added to all tokens of image b. At most 32 images; ValueError beyond.
+    """
+
+    def __init__(
+        self,
+        *,
+        extractor: str = "efficientnet-b0",
+        image_size: int = 224,
+        patch_size: int = 7,
+        width: int = 1024,
+        depth: int = 6,
+        heads: int = 8,
+        hidden: int = 2048,
+        dropout: float = 0.15,
+        num_classes: int = 1,
+    ) -> None:
+        super().__init__()
+        self.image_size, self.patch_size = image_size, patch_size
+        grid_side(image_size // 32, patch_size)
+        self.efficient_net = _extractor(extractor, image_size)
+        channels = cast(int, self.efficient_net._conv_head.out_channels)  # pyright: ignore
+        self.pos_embedding = nn.Parameter(torch.randn(_POSITIONS, 1, width))
+        self.patch_to_embedding = nn.Linear(patch_size**2 * channels, width)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, width))
+        self.dropout = nn.Dropout(dropout)
+        layers: list[tuple[nn.Module, nn.Module]] = [
+            # The published feed-forward part has its dropout fixed at 0.
+            (_Attention(width, heads, dropout), _FeedForward(width, hidden, 0.0))
+            for _ in range(depth)
+        ]
+        self.transformer = _Transformer(layers, width, final_norm=False)
+        self.mlp_head = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        require_size(x, self.image_size)
+        if x.shape[0] > _POSITIONS:
+            raise ValueError(f"the published form takes at most {_POSITIONS} images at once")
+        x = self.patch_to_embedding(
+            _as_patches(_features(self.efficient_net, x, None), self.patch_size)
+        )
+        x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
+        x = self.dropout(x + self.pos_embedding[: x.shape[0]])
+        return as_logits(self.mlp_head(self.transformer(x)[:, 0]))
+
+
+class _Embedder(nn.Module):
+    """A whole EfficientNet of its own, cut after `last_block`; its map as tokens with a class."""
+
+    def __init__(
+        self,
+        extractor: str,
+        image_size: int,
+        last_block: int | None,
+        patch_size: int,
+        channels: int,
+        width: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.last_block, self.patch_size = last_block, patch_size
+        self.efficient_net = _extractor(extractor, image_size)
+        self.to_patch_embedding = nn.Sequential(
+            nn.Identity(), nn.Linear(patch_size**2 * channels, width)
+        )
+        # Sized for patches of the image, as published; only the first rows are used.
+        rows = (image_size // patch_size) ** 2 + 1
+        self.pos_embedding = nn.Parameter(torch.randn(1, rows, width))
+        self.cls_token = nn.Parameter(torch.randn(1, 1, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _as_patches(_features(self.efficient_net, x, self.last_block), self.patch_size)
+        x = self.to_patch_embedding(x)
+        x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
+        return self.dropout(x + self.pos_embedding[:, : x.shape[1]])
+
+
+class _Exchange(nn.Module):
+    """The class token of one branch, in the other's width, looks at the other's patches."""
+
+    def __init__(self, width: int, other: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.project_in = nn.Linear(width, other)
+        self.fn = _PreNorm(other, _CrossAttention(other, heads, dropout))
+        self.project_out = nn.Linear(other, width)
+
+    def forward(self, cls: Tensor, context: Tensor) -> Tensor:
+        return self.project_out(self.fn(self.project_in(cls), context))
+
+
+class _CrossTransformer(nn.Module):
+    def __init__(self, small: int, large: int, rounds: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [_Exchange(small, large, heads, dropout), _Exchange(large, small, heads, dropout)]
+            )
+            for _ in range(rounds)
+        )
+
+    def forward(self, small: Tensor, large: Tensor) -> tuple[Tensor, Tensor]:
+        small_cls, small_patches = small[:, :1], small[:, 1:]
+        large_cls, large_patches = large[:, :1], large[:, 1:]
+        for pair in self.layers:
+            small_from_large, large_from_small = cast(nn.ModuleList, pair)
+            small_cls = small_cls + small_from_large(small_cls, large_patches)
+            large_cls = large_cls + large_from_small(large_cls, small_patches)
+        return (
+            torch.cat((small_cls, small_patches), dim=1),
+            torch.cat((large_cls, large_patches), dim=1),
+        )
+
+
+class MultiScaleEncoder(nn.Module):
+    """Both branches' transformers and the exchange between their class tokens, `depth` times."""
+
+    def __init__(
+        self,
+        *,
+        small_width: int,
+        large_width: int,
+        depth: int,
+        small_depth: int,
+        large_depth: int,
+        rounds: int,
+        heads: int,
+        hidden: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+
+        def branch(width: int, layers: int) -> nn.Module:
+            pairs: list[tuple[nn.Module, nn.Module]] = [
+                (_CrossAttention(width, heads, dropout), _FeedForward(width, hidden, dropout))
+                for _ in range(layers)
+            ]
+            return _Transformer(pairs, width, final_norm=True)
+
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    branch(small_width, small_depth),
+                    branch(large_width, large_depth),
+                    _CrossTransformer(small_width, large_width, rounds, heads, dropout),
+                ]
+            )
+            for _ in range(depth)
+        )
+
+    def forward(self, small: Tensor, large: Tensor) -> tuple[Tensor, Tensor]:
+        for triple in self.layers:
+            small_branch, large_branch, exchange = cast(nn.ModuleList, triple)
+            small, large = exchange(small_branch(small), large_branch(large))
+        return small, large
+
+
+class PublishedCrossEfficientViT(nn.Module):
+    """(B, 3, S, S) -> (B,) logits, fake positive, of the public `cross_efficient_vit.pth`.
+
+    Two EfficientNets that share nothing: the small branch sees the last map (7 x 7) as one token,
+    the large branch the map after block 2 (56 x 56) as one token. The logits of both are added.
+    """
+
+    def __init__(
+        self,
+        *,
+        extractor: str = "efficientnet-b0",
+        image_size: int = 224,
+        small_width: int = 192,
+        large_width: int = 384,
+        small_patch: int = 7,
+        large_patch: int = 56,
+        depth: int = 4,
+        small_depth: int = 2,
+        large_depth: int = 3,
+        rounds: int = 2,
+        heads: int = 8,
+        hidden: int = 2048,
+        dropout: float = 0.15,
+        num_classes: int = 1,
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        whole = _extractor(extractor, image_size)
+        last = cast(int, whole._conv_head.out_channels)  # pyright: ignore
+        early = cast(int, list(whole._blocks)[2]._bn2.num_features)  # pyright: ignore
+        self.sm_image_embedder = _Embedder(
+            extractor, image_size, None, small_patch, last, small_width, dropout
+        )
+        self.lg_image_embedder = _Embedder(
+            extractor, image_size, 2, large_patch, early, large_width, dropout
+        )
+        self.multi_scale_encoder = MultiScaleEncoder(
+            small_width=small_width,
+            large_width=large_width,
+            depth=depth,
+            small_depth=small_depth,
+            large_depth=large_depth,
+            rounds=rounds,
+            heads=heads,
+            hidden=hidden,
+            dropout=dropout,
+        )
+        self.sm_mlp_head = nn.Sequential(
+            nn.LayerNorm(small_width), nn.Linear(small_width, num_classes)
+        )
+        self.lg_mlp_head = nn.Sequential(
+            nn.LayerNorm(large_width), nn.Linear(large_width, num_classes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        require_size(x, self.image_size)
+        small, large = self.multi_scale_encoder(
+            self.sm_image_embedder(x), self.lg_image_embedder(x)
+        )
+        return as_logits(self.sm_mlp_head(small[:, 0]) + self.lg_mlp_head(large[:, 0]))

@@ -1,0 +1,164 @@
+"""Every family keeps the contract; sizes, hybrids and a user's own network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from model_contract import check, num_parameters
+from torch import Tensor, nn
+
+from forensics.errors import ConfigError
+from forensics.models import MODELS, build
+from forensics.models.efficientnet import Extractor
+
+# Small members of each family: name, options, image size.
+SMALL: list[tuple[str, dict[str, object], int]] = [
+    ("efficient-vit", {"width": 32, "depth": 2, "heads": 4}, 64),
+    ("vit-tiny", {"depth": 2, "patch_size": 8}, 32),
+    ("convit-tiny", {"depth": 3, "local_depth": 2, "patch_size": 8}, 32),
+    ("cvt-13", {"widths": (16, 24, 32), "depths": (1, 1, 2), "heads": (1, 2, 2)}, 32),
+    ("cvt-13", {"projection": "avg", "widths": (16, 32), "depths": (1, 1), "heads": (1, 2),
+                "kv_strides": (2, 1), "mlp_ratios": (2, 3.5)}, 64),
+    ("cvt-13", {"projection": "linear", "activation": "gelu", "widths": (16,), "depths": (1,),
+                "heads": (1,), "kv_strides": (1,), "mlp_ratios": (2,)}, 32),
+    ("cmt-ti", {"stem": 8, "width": 16, "depths": (1, 1, 2, 1), "reductions": (4, 2, 1, 1)}, 64),
+    ("efficientnet-b0", {}, 64),
+    ("cross-efficient-vit", {"large_patch": 4, "depth": 1, "small_width": 32, "large_width": 48,
+                             "hidden": 64}, 64),
+    *[("hybrid", {"transformer": name, "options": {"width": 32, "depth": 2, "heads": 2, **more}},
+       64) for name, more in (("vit", {}), ("convit", {"local_depth": 1}), ("cvt", {}),
+                              ("cmt", {}))],
+    ("hybrid", {"cut": 10, "transformer": "vit",
+                "options": {"width": 32, "depth": 1, "heads": 2, "patch_size": 2}}, 64),
+    ("hybrid", {"extractor": "none", "transformer": "convit",
+                "options": {"patch_size": 16, "depth": 2, "local_depth": 1}}, 64),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options", "size"), SMALL)
+def test_the_contract(name: str, options: dict[str, object], size: int, tmp_path: Path) -> None:
+    check(name, options, size, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("efficient-vit-published",
+         {"patch_size": 2, "width": 32, "depth": 1, "heads": 1, "hidden": 32}),
+        ("cross-efficient-vit-published",
+         {"small_patch": 2, "large_patch": 16, "depth": 1, "heads": 1, "hidden": 32,
+          "small_width": 16, "large_width": 24}),
+    ],
+)  # fmt: skip
+def test_the_published_forms_keep_it_too(
+    name: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    check(name, options, 64, tmp_path, batch_matters=True)
+
+
+# Parameters with a head of one logit: architectures as published, counted by their references.
+COUNTS = {
+    "vit-tiny": 5_524_609,
+    "vit-small": 21_666_049,
+    "vit-base": 85_799_425,
+    "vit-base-p32": 87_456_001,
+    "vit-large": 303_302_657,
+    "vit-huge": 630_766_081,
+    "convit-tiny": 5_517_705,
+    "convit-small": 27_344_755,
+    "convit-base": 85_771_809,
+    "cmt-ti": 8_425_827,
+    "cmt-xs": 14_100_089,
+    "cmt-s": 24_976_441,
+    "cmt-b": 44_231_957,
+    "cvt-13": 19_612_865,
+    "cvt-21": 31_238_081,
+    "cvt-w24": 276_172_417,
+    "efficient-vit-published": 109_447_781,
+    "cross-efficient-vit-published": 101_377_610,
+}
+
+
+@pytest.mark.parametrize("name", sorted(COUNTS))
+def test_parameters_are_those_of_the_reference(name: str) -> None:
+    with torch.device("meta"):
+        assert num_parameters(build(name, {})) == COUNTS[name]
+
+
+def test_every_name_has_a_count_a_contract_or_a_family_of_its_own() -> None:
+    tested = {name for name, _, _ in SMALL} | COUNTS.keys()
+    assert set(MODELS) - tested <= {f"efficientnet-b{i}" for i in range(8)}
+
+
+@pytest.mark.parametrize("cut", [None, 0, 2, 4, 10, 15])
+def test_an_extractor_says_what_it_gives(cut: int | None) -> None:
+    extractor = Extractor("efficientnet-b0", 64, cut).eval()
+    with torch.no_grad():
+        made = extractor(torch.zeros(1, 3, 64, 64))
+    assert made.shape == (1, extractor.channels, extractor.side, extractor.side)
+
+
+def test_what_lies_behind_the_cut_is_not_built() -> None:
+    whole, cut = (num_parameters(Extractor("efficientnet-b0", 64, c)) for c in (None, 5))
+    assert cut < whole / 10
+
+
+def test_a_cut_extractor_is_the_beginning_of_the_whole_one() -> None:
+    whole = Extractor("efficientnet-b0", 64, None).eval()
+    cut = Extractor("efficientnet-b0", 64, 4).eval()
+    cut.load_state_dict({k: v for k, v in whole.state_dict().items() if k in cut.state_dict()})
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(whole.maps(x, 4)[0], cut(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("vit-tiny", {"patch_size": 15}, "not divisible by patch_size 15"),
+        ("vit-tiny", {"heads": 5}, "not divisible by 5 heads"),
+        ("convit-tiny", {"local_depth": 12}, "local_depth"),
+        ("cvt-13", {"widths": (64, 192)}, "differ in length"),
+        ("cvt-13", {"projection": "conv"}, "dw_bn, avg, linear"),
+        ("cvt-13", {"activation": "relu"}, "quickgelu, gelu"),
+        ("cmt-ti", {"image_size": 100}, "multiple of 32"),
+        ("cmt-ti", {"reductions": (5, 4, 2, 1)}, "does not divide a grid"),
+        ("efficientnet-b0", {"image_size": 100}, "multiple of 32"),
+        ("hybrid", {"transformer": "swin"}, "vit, convit, cvt, cmt"),
+        ("hybrid", {"cut": 16}, "0 to 15"),
+        ("hybrid", {"extractor": "none", "cut": 3}, "cut needs an extractor"),
+        ("hybrid", {"options": {"colour": 1}}, "colour"),
+        ("vit-tiny", {"colour": 1}, "colour"),
+    ],
+)
+def test_what_does_not_fit_is_named(name: str, options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build(name, options)
+
+
+@pytest.mark.parametrize("name", ["vit-tiny", "cmt-ti", "efficientnet-b0"])
+def test_another_size_is_refused(name: str) -> None:
+    model = build(name, {"image_size": 64})
+    with pytest.raises(ValueError, match="64 px"):
+        model(torch.zeros(1, 3, 32, 32))
+
+
+class MeanColour(nn.Module):
+    """A user's network: as the door of the builder asks for it."""
+
+    def __init__(self, *, image_size: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * x.mean((1, 2, 3))
+
+
+def test_a_network_of_ones_own_is_built_from_its_class() -> None:
+    model = build(MeanColour, {"image_size": 8, "gain": 2.0})
+    assert torch.equal(model(torch.ones(2, 3, 8, 8)), torch.full((2,), 2.0))
+    with pytest.raises(ConfigError, match=r"MeanColour.*colour"):
+        build(MeanColour, {"image_size": 8, "colour": 1})
