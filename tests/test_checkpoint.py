@@ -488,7 +488,7 @@ class WithHiddenBuffer(nn.Module):
 def test_a_network_with_state_outside_its_state_dict_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(MODELS, "hidden", WithHiddenBuffer)
+    monkeypatch.setitem(MODELS, "hidden", (WithHiddenBuffer, {}))
     with pytest.raises(CheckpointError, match="keeps grid outside its state dict"):
         save_checkpoint(
             tmp_path / "x.safetensors",

@@ -3,7 +3,9 @@
 Both halves come from the same footage: self-blended pairs from one photograph or frame, natural
 ones from FaceForensics++, where the target of each fake is there as it was. Other fakes have no
 such partner, and who is in the picture would be answer enough (docs/log.md): they and the reals
-beside them are cut into tiles and shuffled, which leaves texture to learn from.
+beside them are cut into tiles and shuffled, which leaves texture to learn from. Reals of other
+sources also stand against FaceForensics++ fakes, or recordings unlike those of FaceForensics++
+would never be seen to be real.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from forensics.datasets.self_blend import self_blend
 from forensics.errors import ManifestError
 
 Row = dict[str, str]
-_SELF_BLENDED, _SHUFFLED = 0.45, 0.25  # of the pairs; the rest is natural
+# Shares of the pairs; the rest is natural.
+_SELF_BLENDED, _SHUFFLED, _ACROSS = 0.4, 0.15, 0.2
 _ALSO_SHUFFLED = 0.15  # of the other pairs: a shuffled picture must not mean texture alone
 _SAME_FOOTAGE = ("FaceForensics++", "FaceForensics++ crops")
 PHOTOGRAPHS = ("All-Age-Faces", "SCUT-FBP5500")
@@ -67,14 +70,16 @@ class Pairs(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         rng = np.random.default_rng((self._seed, index))
         kind, shuffle = rng.random(), rng.random() < _ALSO_SHUFFLED
-        if kind < _SHUFFLED and self._loose_fakes:
-            chosen = _draw(self._loose_fakes, rng)
+        loose = kind < _SHUFFLED and bool(self._loose_fakes)
+        across = kind < _SHUFFLED + _ACROSS and bool(self._fake_sources and self._loose_reals)
+        if loose or across:
+            chosen = _draw(self._loose_fakes if loose else self._fake_sources, rng)
+            shuffle = shuffle or loose
             video = self._loose_reals[int(rng.integers(len(self._loose_reals)))]
             partner = video[int(rng.integers(len(video)))]
             real, fake = self._read(partner), self._read(chosen)
             box, other_box = numbers(partner["box"]), numbers(chosen["box"])
-            shuffle = True
-        elif kind < _SHUFFLED + _SELF_BLENDED or not self._fake_sources:
+        elif kind < _SHUFFLED + _ACROSS + _SELF_BLENDED or not self._fake_sources:
             row = _draw(self._blend_sources, rng)
             points = np.reshape(numbers(row["points"]), (5, 2))
             real, fake = self_blend(self._read(row), points, rng)
