@@ -210,3 +210,30 @@ def doctor(
         return run(as_json=as_json)
 
     return guarded(command)
+
+
+@app.command()
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show this one with its stages.")
+    ] = None,
+) -> int:
+    """List the networks a detector can be built from, or show one.
+
+    \b
+    Examples:
+      deepfake models
+      deepfake models cvt-13
+
+    \b
+    Exit status:
+      0  shown
+      2  there is no such network
+    """
+
+    def command() -> int:
+        from .models import run
+
+        return run(name)
+
+    return guarded(command)

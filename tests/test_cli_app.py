@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from forensics.models import MODELS
+
 (SCRIPT,) = metadata.entry_points(group="console_scripts", name="deepfake")
-COMMANDS = ("scan", "doctor")
+COMMANDS = ("scan", "doctor", "models")
 DEEPFAKE = Path(sys.executable).with_name("deepfake")
 
 
@@ -34,6 +36,29 @@ def test_every_command_shows_an_example_and_its_exit_status(command: str) -> Non
     assert code == 0
     assert f"deepfake {command}" in out
     assert "Exit status" in out
+
+
+def test_models_lists_every_network_with_its_size() -> None:
+    code, out, err = invoke("models")
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert set(MODELS) < rows.keys()
+    assert "19,612,865" in rows["cvt-13"]
+    assert "224 px" in rows["cvt-13"]
+    assert "MIT" in rows["cvt-13"]
+
+
+def test_models_shows_one_with_its_stages() -> None:
+    code, out, _ = invoke("models", "cvt-13")
+    assert code == 0
+    assert "2103.15808" in out
+    assert all(f"stage{i}" in out for i in range(3))
+
+
+def test_an_unknown_model_is_one_line_with_the_nearest_name() -> None:
+    code, out, err = invoke("models", "cvt13")
+    assert (code, out) == (2, "")
+    assert err == "deepfake: model 'cvt13' is unknown; did you mean cvt-13?\n"
 
 
 def test_the_version_is_that_of_the_package() -> None:
