@@ -237,3 +237,45 @@ def models(
         return run(name)
 
     return guarded(command)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A .safetensors or torch file, timm:NAME, or hf:OWNER/NAME."
+        ),
+    ],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Which network the weights are for.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write (default: NAME.safetensors)."),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Resize tables of positions to this input size in pixels."),
+    ] = None,
+) -> int:
+    """Turn published weights into a checkpoint: names, shapes and pixels translated.
+
+    Torch files are read without running anything in them. A backbone's classifier of things is
+    replaced by one that answers nothing until it is trained. timm: and hf: use the network.
+
+    \b
+    Examples:
+      deepfake convert efficient_vit.pth --model efficient-vit-published
+      deepfake convert timm:convit_tiny.fb_in1k --model convit-tiny --out convit.safetensors
+
+    \b
+    Exit status:
+      0  written
+      2  an error: the file cannot be read, does not fit, or cannot be written
+    """
+
+    def command() -> int:
+        from .convert import run
+
+        return run(source, model, out=out, image_size=image_size)
+
+    return guarded(command)

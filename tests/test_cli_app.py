@@ -9,12 +9,14 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from forensics.models import MODELS
+from forensics.checkpoint import load_checkpoint
+from forensics.models import MODELS, build
 
 (SCRIPT,) = metadata.entry_points(group="console_scripts", name="deepfake")
-COMMANDS = ("scan", "doctor", "models")
+COMMANDS = ("scan", "doctor", "models", "convert")
 DEEPFAKE = Path(sys.executable).with_name("deepfake")
 
 
@@ -59,6 +61,21 @@ def test_an_unknown_model_is_one_line_with_the_nearest_name() -> None:
     code, out, err = invoke("models", "cvt13")
     assert (code, out) == (2, "")
     assert err == "deepfake: model 'cvt13' is unknown; did you mean cvt-13?\n"
+
+
+def test_convert_writes_a_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(build("cvt-13", {}).state_dict(), "w.pth")
+    code, out, err = invoke("convert", "w.pth", "--model", "cvt-13")
+    assert (code, err) == (0, "")
+    assert out.startswith("cvt-13.safetensors: cvt-13, 224 px.")
+    assert load_checkpoint(tmp_path / "cvt-13.safetensors").card.model == "cvt-13"
+    code, _, err = invoke("convert", "w.pth", "--model", "cvt-13")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "exists already" in err
+    code, _, err = invoke("convert", "absent.pth", "--model", "cvt-13", "--out", "b.safetensors")
+    assert (code, err) == (2, "deepfake: absent.pth: No such file or directory\n")
+    assert not Path("b.safetensors").exists()
 
 
 def test_the_version_is_that_of_the_package() -> None:
