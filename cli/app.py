@@ -27,6 +27,10 @@ class Decoder(str, Enum):
     decord = "decord"
 
 
+class ExportFormat(str, Enum):
+    onnx = "onnx"
+
+
 class _OneLineErrors(TyperGroup):
     """Usage errors as one line, as every other error; a command's result is the exit status."""
 
@@ -277,5 +281,44 @@ def convert(
         from .convert import run
 
         return run(source, model, out=out, image_size=image_size)
+
+    return guarded(command)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="Shipped detector or checkpoint file.")
+    ],
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="What to write.")
+    ] = ExportFormat.onnx,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write (default: the name with .onnx)."),
+    ] = None,
+) -> int:
+    """Write a detector for other runtimes, and compare its logits before keeping it.
+
+    The batch size stays free, the card travels along: a scan takes the result as its detector.
+    Needs the extra `onnx`: pip install 'deepfake[onnx]'.
+
+    \b
+    Examples:
+      deepfake export default
+      deepfake export mine.safetensors --format onnx --out mine.onnx
+      deepfake scan video.mp4 --detector mine.onnx
+
+    \b
+    Exit status:
+      0  written, and equal to the checkpoint
+      2  an error: it cannot be read or written, or its logits differ
+    """
+
+    def command() -> int:
+        from .export import run
+
+        assert file_format is ExportFormat.onnx  # the only one
+        return run(checkpoint, out=out)
 
     return guarded(command)

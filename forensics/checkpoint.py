@@ -26,6 +26,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
 from torch import Tensor, nn
 
+from forensics import onnx_file
 from forensics.calibration import Platt
 from forensics.config import load_config
 from forensics.errors import CheckpointError, ConfigError
@@ -101,7 +102,10 @@ def load_checkpoint(
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    card, model = _restore(data, str(path))
+    if path.suffix == ".onnx":
+        card, model = _restore_onnx(data, str(path))
+    else:
+        card, model = _restore(data, str(path))
     # Kernels in the memory order of their input (see preprocess): the faster one for convolutions.
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore
     return Checkpoint(card=card, model=model, sha256=hashlib.sha256(data).hexdigest(), path=path)
@@ -131,7 +135,7 @@ def save_checkpoint(path: Path, model: nn.Module, card: Card, *, half: bool = Tr
     # One key only: safetensors writes several in random order, and equal input would differ.
     data = dump_safetensors(tensors, metadata={CARD_KEY: text})
     _restore(data, str(path))  # what could not be loaded again is not written
-    _write(path, data)
+    write_whole(path, data)
     return card
 
 
@@ -188,6 +192,17 @@ def _restore(data: bytes, source: str) -> tuple[Card, nn.Module]:
     return card, _network(card, tensors, source)
 
 
+def _restore_onnx(data: bytes, source: str) -> tuple[Card, nn.Module]:
+    card = _card_from(onnx_file.card_of(data, source), source)
+    found = onnx_file.graph_sha256(data)
+    if found != card.weights_sha256:
+        raise CheckpointError(
+            f"{source}: the graph is not that of the card: its sha256 is {found}, the card says "
+            f"{card.weights_sha256 or 'none'}; fetch or export the file again"
+        )
+    return card, onnx_file.load(data, card.preprocessing.size, source)
+
+
 def _read_card(data: bytes, source: str) -> Card:
     length = int.from_bytes(data[:8], "little")  # checked by the safetensors parser before
     metadata: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
@@ -196,10 +211,12 @@ def _read_card(data: bytes, source: str) -> Card:
             f"{source}: has no card ({CARD_KEY!r} in its metadata), so how to use its weights is "
             "unknown; write checkpoints with this project's own trainer"
         )
+    return _card_from(metadata[CARD_KEY], source)
+
+
+def _card_from(text: str, source: str) -> Card:
     try:
-        mapping: object = json.loads(
-            metadata[CARD_KEY], parse_constant=_finite, parse_float=_finite
-        )
+        mapping: object = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{source}: the card is not valid JSON: {error}") from error
     if not isinstance(mapping, dict):
@@ -280,7 +297,8 @@ def _require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
             )
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Write the file or leave things as they were. Raises CheckpointError where that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

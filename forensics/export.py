@@ -1,0 +1,46 @@
+"""A checkpoint for other runtimes: ONNX, compared with the network before it is kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from forensics import onnx_file
+from forensics.checkpoint import Checkpoint, write_whole
+from forensics.errors import CheckpointError
+
+TOLERANCE = 1e-3  # on logits: a hundredth of what half-precision weights move them by
+
+
+def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
+    """Write `path`, whole or not at all; the largest difference of a logit seen in comparing.
+
+    Both run on the same five images, in batches of one and four. Raises CheckpointError where they
+    differ by more than `TOLERANCE` or the file cannot be written, ConfigError where onnx or
+    onnxruntime is not installed.
+    """
+    if path.suffix != ".onnx":
+        raise CheckpointError(f"{path}: an ONNX file's name ends in .onnx")
+    size = checkpoint.card.preprocessing.size
+    data = onnx_file.write(checkpoint.model, size)
+    card = replace(checkpoint.card, weights_sha256=onnx_file.graph_sha256(data))
+    data = onnx_file.with_card(data, json.dumps(asdict(card), sort_keys=True, allow_nan=False))
+    exported = onnx_file.load(data, size, str(path))
+    images = torch.randn(5, 3, size, size, generator=torch.Generator().manual_seed(0))
+    model = checkpoint.model
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    difference = 0.0
+    with torch.inference_mode():
+        for batch in (images[:1], images[1:]):
+            expected = model(batch.to(device)).cpu()
+            difference = max(difference, float((exported(batch) - expected).abs().max()))
+    if not difference <= TOLERANCE:  # false for NaN, too
+        raise CheckpointError(
+            f"{path}: not written: its logits differ by {difference:.2g} from the checkpoint's, "
+            f"more than {TOLERANCE:g}"
+        )
+    write_whole(path, data)
+    return difference
