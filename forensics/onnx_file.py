@@ -54,8 +54,8 @@ def write(model: nn.Module, size: int) -> bytes:
         # The tracer tells of every shape that it takes for constant (they are), and that it will
         # be replaced one day: the other exporter needs one more library and the same operators.
         warnings.simplefilter("ignore")
-        export: Any = torch.onnx.export  # pyright: ignore[reportUnknownMemberType]
-        export(
+        exporter: Any = importlib.import_module("torch.onnx")  # partly without types
+        exporter.export(
             network,
             (torch.zeros(2, 3, size, size),),
             buffer,
