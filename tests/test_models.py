@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from fill import fill
 from model_contract import check, num_parameters
 from torch import Tensor, nn
 
 from forensics.errors import ConfigError
 from forensics.models import MODELS, build
 from forensics.models.efficientnet import Extractor
+from forensics.models.fold import fold_batch_norms
 
 # Small members of each family: name, options, image size.
 SMALL: list[tuple[str, dict[str, object], int]] = [
@@ -162,3 +164,22 @@ def test_a_network_of_ones_own_is_built_from_its_class() -> None:
     assert torch.equal(model(torch.ones(2, 3, 8, 8)), torch.full((2,), 2.0))
     with pytest.raises(ConfigError, match=r"MeanColour.*colour"):
         build(MeanColour, {"image_size": 8, "colour": 1})
+
+
+@pytest.mark.parametrize(("name", "options", "size"), SMALL)
+def test_folding_batch_norms_changes_no_logit(
+    name: str, options: dict[str, object], size: int
+) -> None:
+    model = build(name, {**options, "image_size": size}).double()
+    model.load_state_dict(fill(model.state_dict()))
+    model.eval()
+    folded = fold_batch_norms(model)
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(3)).double()
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images), model(images), rtol=1e-9, atol=1e-9)
+    left, before = (
+        sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+        for network in (folded, model)
+    )
+    # CMT normalises after its activations: those norms stay.
+    assert left == 0 or (left < before and ("cmt" in name or options.get("transformer") == "cmt"))
