@@ -98,7 +98,8 @@ class MtcnnDetector:
         """Boxes with probability (N, 5) and landmarks (N, 5, 2) of each frame of (B, H, W, 3)."""
         with torch.inference_mode():
             pixels = torch.as_tensor(batch).to(self._device)
-            boxes, owners = self._propose(pixels.permute(0, 3, 1, 2).float())
+            # Contiguous: the area pooling of the pyramid is a third faster on planes.
+            boxes, owners = self._propose(pixels.permute(0, 3, 1, 2).contiguous().float())
             sums = _sums(batch).to(self._device)
             boxes, owners = self._refine(sums, boxes, owners)
             boxes, points, owners = self._decide(sums, boxes, owners)
@@ -116,7 +117,8 @@ class MtcnnDetector:
         while min(height, width) * scale >= _FIRST_SIDE - 1e-6:
             size = int(height * scale + 1), int(width * scale + 1)
             level = interpolate(images, size=size, mode="area")
-            offsets, probabilities = self._pnet(_normalise(level))
+            level = _normalise(level).contiguous(memory_format=torch.channels_last)
+            offsets, probabilities = self._pnet(level)
             found, owner = self._box.generateBoundingBox(
                 offsets, probabilities[:, 1], scale, _THRESHOLDS[0]
             )

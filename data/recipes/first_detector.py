@@ -2,8 +2,8 @@
 
     R="python data/recipes/first_detector.py"
     $R crops --manifest M.csv --work DIR
-    $R train --work DIR --init B0.safetensors --size 160 --seconds 3600 --threads 3 --seed 1
-    $R train --work DIR --resume --lr 0.4 --size 224 --seconds 2100 --threads 3 --seed 2
+    $R train --work DIR --init B0.safetensors --size 160 --seconds 4360 --threads 3 --seed 1
+    $R train --work DIR --resume --lr 0.5 --size 224 --seconds 1560 --threads 3 --seed 42
     $R provisional --work DIR --manifest M.csv --out raw.safetensors
     python benchmarks/accuracy.py M.csv --split val --detector ./raw.safetensors --out scores.csv
     $R calibrate --work DIR --scores scores.csv --manifest M.csv --out default.safetensors
@@ -57,7 +57,7 @@ FROZEN_BLOCKS = 2  # their maps are the largest: half of the backward pass for g
 TRAINING_DATA = (
     "Excerpts of FaceForensics++ (clips c23 and c40, crops), DFDC, generator demos with the "
     "recordings beside them, real-world camera clips, All-Age-Faces and SCUT-FBP5500 photographs; "
-    "half of the fakes are self-blended from the reals."
+    "40% of the pairs are self-blended from the reals."
 )
 
 
@@ -150,7 +150,7 @@ def stretched(state: dict[str, torch.Tensor], size: int) -> dict[str, torch.Tens
 def card(args: argparse.Namespace, **changes: object) -> Card:
     fields: dict[str, object] = {
         "name": "default",
-        "version": "0.1",
+        "version": "0.2",
         "model": "efficient-vit",
         "options": OPTIONS,
         "preprocessing": PREPROCESSING,
