@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -90,17 +88,8 @@ def effective_config(file: Path | None, overrides: Mapping[str, Any]) -> ScanCon
     """Defaults, then the YAML file's keys, then the options that were given (None: not given)."""
     mapping = _read_yaml(file) if file is not None else {}
     if file is not None:
-        _checked(mapping, str(file))  # so that its own mistakes bear its name
-    return _checked(_merged(mapping, overrides), "command line")
-
-
-def _checked(mapping: Mapping[str, Any], source: str) -> ScanConfig:
-    config = load_config(ScanConfig, mapping, source)
-    # No setting means anything as NaN or infinity, and comparisons let both through.
-    for key, value in (*asdict(config).items(), *asdict(config.sampling).items()):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{source}: {key}: must be a finite number, not {value}")
-    return config
+        load_config(ScanConfig, mapping, str(file))  # so that its own mistakes bear its name
+    return load_config(ScanConfig, _merged(mapping, overrides), "command line")
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -13,13 +12,31 @@ from forensics.errors import ConfigError
 
 T = TypeVar("T")
 
+_LONGEST_S = 1e7  # 116 days, far inside what clocks, sockets and resource limits can hold
+_MOST_POSITIONS = 500_000  # as JSON 13 MB at most, and a message to the decoder may have 16
 
-def _require_positive(config: object, *names: str) -> None:
-    """Raises ValueError unless each named value is finite and above 0, or None."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not 0 < value < math.inf:  # false for NaN, too
-            raise ValueError(f"{name} must be above 0 and finite, not {value}")
+
+def _require_within(config: object, **ranges: tuple[float, float]) -> None:
+    """Raises ValueError unless each named value is a number inside its range, or None by default.
+
+    A range of ints asks for a whole number. Its upper end is no wish but what still works: beyond
+    it clocks, resource limits or FFmpeg's own options overflow.
+    """
+    optional = {each.name for each in fields(cast("Any", config)) if each.default is None}
+    for name, (least, most) in ranges.items():
+        value: object = getattr(config, name)
+        whole = isinstance(least, int)
+        fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        # NaN compares false with everything.
+        if value is None and name in optional:
+            continue
+        if not (fits and least <= cast("float", value) <= most):
+            span = (
+                f"whole number from {least} to {most}"
+                if whole
+                else f"number from {least:g} to {most:g}"
+            )
+            raise ValueError(f"{name} must be a {span}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +51,14 @@ class SamplingConfig:
     end_s: float | None = None
 
     def __post_init__(self) -> None:
-        _require_positive(self, "frames", "fps")
-        start = 0.0 if self.start_s is None else self.start_s
-        end = math.inf if self.end_s is None else self.end_s
-        # Written so that NaN, which compares false with everything, is refused.
-        if not (0 <= start < end and (self.end_s is None or end < math.inf)):
+        _require_within(
+            self,
+            frames=(1, _MOST_POSITIONS),
+            fps=(1e-4, 1000.0),
+            start_s=(0.0, _LONGEST_S),
+            end_s=(0.0, _LONGEST_S),
+        )
+        if self.end_s is not None and self.end_s <= (self.start_s or 0.0):
             raise ValueError(
                 f"start and end must satisfy 0 <= start < end, not {self.start_s} and {self.end_s}"
             )
@@ -60,7 +80,17 @@ class Limits:
     max_faces: int = 64  # per frame; the most probable are kept
 
     def __post_init__(self) -> None:
-        _require_positive(self, *(each.name for each in fields(self)))
+        _require_within(
+            self,
+            wall_s=(1e-3, _LONGEST_S),
+            cpu_s=(1e-3, _LONGEST_S),
+            memory_mb=(1, 2**24),
+            max_pixels=(1, 2**31 - 1),  # FFmpeg's option of this name is a 32-bit int
+            delivered_pixels=(1, 2**28),  # times 12 bytes of shared memory: 3 GB
+            max_frames=(1, _MOST_POSITIONS),
+            max_seconds=(1e-3, _LONGEST_S),
+            max_faces=(1, 10_000),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +104,10 @@ class FacesConfig:
     batch_frames: int = 16  # frames detected together
 
     def __post_init__(self) -> None:
-        _require_positive(self, *(each.name for each in fields(self)))
+        # MTCNN's own smallest face is 20 pixels: below that a frame cannot hold one.
+        _require_within(
+            self, longest_side=(20, 65_536), min_face_px=(1, 65_536), batch_frames=(1, 4096)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +125,9 @@ class ScanConfig:
     threshold: float | None = None  # replaces the card's threshold for likely_fake
 
     def __post_init__(self) -> None:
-        _require_positive(self, "batch_size")
-        if self.threshold is not None and not 0.0 < self.threshold < 1.0:
-            raise ValueError("threshold must lie between 0 and 1")
+        _require_within(self, batch_size=(1, 2**20), threshold=(0.0, 1.0))
+        if self.threshold in (0, 1):
+            raise ValueError(f"threshold must lie between 0 and 1, not at {self.threshold}")
 
 
 def load_config(cls: type[T], mapping: Mapping[str, Any], source: str) -> T:

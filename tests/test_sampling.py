@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,22 @@ def test_positions_ascend_inside_the_video_and_never_outnumber_what_was_asked(
 
 
 @pytest.mark.parametrize(
+    ("cls", "values", "said"),
+    [
+        (SamplingConfig, {"frames": 0}, "frames must be a whole number from 1 to 500000, not 0"),
+        (SamplingConfig, {"frames": True}, "frames must be a whole number .*, not True"),
+        (SamplingConfig, {"fps": "fast"}, "fps must be a number from 0.0001 to 1000, not 'fast'"),
+        (Limits, {"wall_s": math.nan}, "wall_s must be a number from 0.001 to 1e.07, not nan"),
+        (FacesConfig, {"min_face_px": -3}, "min_face_px must be .* from 1 to 65536, not -3"),
+        (Limits, {"max_pixels": None}, "max_pixels .* number from 1 to 2147483647, not None"),
+    ],
+)
+def test_a_refused_setting_is_told_its_range(cls: type, values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        cls(**values)
+
+
+@pytest.mark.parametrize(
     ("cls", "values"),
     [
         (SamplingConfig, {"frames": 0}),
@@ -117,6 +134,20 @@ def test_positions_ascend_inside_the_video_and_never_outnumber_what_was_asked(
         (FacesConfig, {"min_face_px": math.nan}),
         (ScanConfig, {"batch_size": 0}),
         (ScanConfig, {"threshold": math.nan}),
+        (ScanConfig, {"threshold": 1.0}),
+        (SamplingConfig, {"frames": 2.5}),
+        (SamplingConfig, {"frames": 10**6}),
+        (SamplingConfig, {"fps": 1e-320}),
+        (SamplingConfig, {"start_s": 1e308}),
+        (Limits, {"wall_s": -1.0}),
+        (Limits, {"wall_s": 1e300}),  # no clock holds it
+        (Limits, {"cpu_s": 1e300}),
+        (Limits, {"memory_mb": 10**15}),
+        (Limits, {"max_pixels": 10**14}),  # FFmpeg takes an int of 32 bits
+        (Limits, {"delivered_pixels": 10**14}),
+        (Limits, {"max_frames": 0.5}),
+        (FacesConfig, {"longest_side": 19}),
+        (FacesConfig, {"batch_frames": 10**20}),
     ],
 )
 def test_nonsense_is_refused_by_name(cls: type, values: dict[str, float]) -> None:
