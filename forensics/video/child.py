@@ -32,23 +32,21 @@ def main(socket_fd: int, decoder: str) -> int:
 
     from forensics.errors import ForensicsError, MediaError
     from forensics.video import wire
+    from forensics.video.memory import out_of_memory
 
     _load(decoder)
     try:
         message, fds = wire.receive(channel, max_fds=2)
         job = message["open"]
         budget = wire.Budget(**job["budget"])
-        _limit(budget.memory_mb, budget.cpu_s)
         try:
+            _require_memory(budget)
+            _limit(budget.memory_mb, budget.cpu_s)
             _serve(channel, fds, job["decoder"], budget)
         except MediaError as error:
             _report(channel, str(error), error.label)
         except MemoryError:
-            _report(
-                channel,
-                f"decoding needs more memory than the limit of {budget.memory_mb} MB",
-                "limit_exceeded",
-            )
+            _report(channel, out_of_memory(budget.memory_mb), "limit_exceeded")
         except ForensicsError as error:
             _report(channel, str(error), "unsupported")
         while True:  # acknowledgements may still come; the parent closes when it has read all
@@ -128,6 +126,18 @@ def _follow_parent(socket_fd: int) -> None:
     poll.register(socket_fd, getattr(select, "POLLRDHUP", 0) | select.POLLHUP)
     poll.poll()
     os._exit(0)
+
+
+def _require_memory(budget: Any) -> None:
+    """Refuse a limit below what this process holds already: under one, nothing that happens next
+    can be told from damage, not even by Python."""
+    from forensics.errors import MediaError
+    from forensics.video import wire
+    from forensics.video.memory import address_space, out_of_memory
+
+    needed = (address_space() + budget.slot_bytes * wire.SLOTS) // 2**20 + 1
+    if needed > budget.memory_mb:
+        raise MediaError(out_of_memory(budget.memory_mb, needed), label="limit_exceeded")
 
 
 def _limit(memory_mb: int, cpu_s: float) -> None:

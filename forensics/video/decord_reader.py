@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from forensics.errors import MediaError
 from forensics.structures import DecodeStats, Frame, VideoInfo
 from forensics.video import probe
+from forensics.video.memory import require_room
 from forensics.video.pyav_reader import PyAVReader
 from forensics.video.sniff import Sniffed
 from forensics.video.wire import Budget
@@ -55,6 +56,9 @@ def load_decord() -> Any:
 AGREEING_CONTAINERS = ("mp4", "mov", "mkv", "webm", "avi", "asf", "flv")
 
 
+_ROOM = 128 * 2**20  # decord asks for stacks and pictures of several threads at once
+
+
 class DecordReader:
     """See `forensics.video.reader.Reader`."""
 
@@ -78,6 +82,7 @@ class DecordReader:
             # The descriptor, not the file's name: a name could be read as an address.
             self._video: Any = decord.VideoReader(f"/proc/self/fd/{file.fileno()}", num_threads=0)
         except (decord.DECORDError, RuntimeError, AssertionError) as error:
+            require_room(_ROOM)
             raise _refusal("cannot open this file") from error
         if len(self._video) != len(self._listing.pts):
             raise _refusal(
@@ -104,6 +109,7 @@ class DecordReader:
                 pixels = self._frame(number)
                 shown_s = first_s + float(self._video.get_frame_timestamp(number)[0])
             except (self._decord_error, RuntimeError, StopIteration) as error:
+                require_room(_ROOM)
                 raise _refusal(f"cannot decode frame {number} of this file") from error
             time_s = target * self._listing.tick_s
             if abs(shown_s - time_s) > 2e-3:

@@ -34,7 +34,8 @@ def describe(
     duration_s = 0.0 if image else last_s - first_s + own_length
     if duration_s > budget.max_seconds:
         raise MediaError(
-            f"the video lasts {duration_s:.0f} s, the limit is {budget.max_seconds:.0f} s",
+            f"the video lasts {duration_s:.1f} s, the limit is {budget.max_seconds:g} s: cut out "
+            "the part in question or raise limits.max_seconds",
             label="limit_exceeded",
         )
     return VideoInfo(

@@ -25,6 +25,7 @@ from typing import IO, Any
 from forensics.errors import MediaError
 from forensics.video import wire
 from forensics.video.child import package_home
+from forensics.video.memory import out_of_memory
 from forensics.video.reader import check_decoder
 
 # `forensics` goes before site-packages and behind the standard library, so that nothing beside the
@@ -50,7 +51,7 @@ class DecoderProcess:
         self.decoder = decoder
         self.waited_s = 0.0
         self._owner = os.getpid()
-        self._memory_mb, self._wall_s = 0, 0.0
+        self.limit(memory_mb=0, wall_s=0.0, cpu_s=0.0)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by kill
         more = [path for path in sys.path if path.endswith("-packages")]  # --user, --system sites
@@ -81,9 +82,9 @@ class DecoderProcess:
         """Alive, and ours: a forked worker must not talk to its parent's child."""
         return self._owner == os.getpid() and self._process.poll() is None
 
-    def limit(self, memory_mb: int, wall_s: float) -> None:
+    def limit(self, *, memory_mb: int, wall_s: float, cpu_s: float) -> None:
         """What the child may use; named in the errors of those who ask for more."""
-        self._memory_mb, self._wall_s = memory_mb, wall_s
+        self._memory_mb, self._wall_s, self._cpu_s = memory_mb, wall_s, cpu_s
 
     def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         """Send one message; raises MediaError where the child has died."""
@@ -111,7 +112,9 @@ class DecoderProcess:
         except TimeoutError as error:
             self.kill()
             raise MediaError(
-                f"decoding took longer than the limit of {self._wall_s:g} s", label="limit_exceeded"
+                f"decoding took longer than the limit of {self._wall_s:g} s: raise limits.wall_s "
+                "or look at fewer frames",
+                label="limit_exceeded",
             ) from error
         except wire.ConnectionEnded as error:
             raise self._autopsy() from error
@@ -141,17 +144,19 @@ class DecoderProcess:
         last_words = self._last_words()
         self.kill()
         if status == -signal.SIGXCPU:
-            return MediaError("decoding used more CPU time than its limit", label="limit_exceeded")
+            return MediaError(
+                f"decoding used more CPU time than the limit of {self._cpu_s:g} s: raise "
+                "limits.cpu_s or look at fewer frames",
+                label="limit_exceeded",
+            )
         if status == -signal.SIGKILL:
             return MediaError(
-                "the decoder was killed (signal 9), as the system does when memory runs out",
+                "the decoder was killed (signal 9), as the system does when memory runs out: "
+                "free some and try again",
                 label="limit_exceeded",
             )
         if any(sign in last_words for sign in _OUT_OF_MEMORY):
-            return MediaError(
-                f"decoding needs more memory than the limit of {self._memory_mb} MB",
-                label="limit_exceeded",
-            )
+            return MediaError(out_of_memory(self._memory_mb), label="limit_exceeded")
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         tail = f": {last_words}" if last_words else ""
         return MediaError(f"the decoder crashed ({how}){tail}", label="undecodable")

@@ -167,7 +167,8 @@ def check_pixels(width: int, height: int, budget: Budget) -> None:
     """Raise MediaError `limit_exceeded` for a coded picture above the budget."""
     if width * height > budget.max_pixels:
         raise MediaError(
-            f"pictures of {width}x{height} exceed the limit of {budget.max_pixels} pixels",
+            f"pictures of {width}x{height} exceed the limit of {budget.max_pixels} pixels: "
+            "scale them down or raise limits.max_pixels",
             label="limit_exceeded",
         )
 

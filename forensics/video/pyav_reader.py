@@ -21,6 +21,7 @@ from forensics.errors import MediaError
 from forensics.structures import DecodeStats, Frame, VideoInfo
 from forensics.video import probe
 from forensics.video.facts import describe
+from forensics.video.memory import require_room
 from forensics.video.picture import Painter, sane_aspect
 from forensics.video.sniff import Sniffed
 from forensics.video.still import Turn, read_size, read_turn
@@ -31,6 +32,7 @@ SEQUENTIAL_FRAMES = 1500
 # A seek flushes the decoder and its threads; a gap of fewer frames is decoded through.
 _WORTH_A_SEEK = 24
 _SEEK_TRIES = 3
+_PICTURES_AT_ONCE = 4  # that one packet may make a decoder ask memory for
 
 
 class PyAVReader:
@@ -205,6 +207,7 @@ class PyAVReader:
             except BlockingIOError as error:  # the codec could not start its threads
                 raise MemoryError("no room for decoder threads") from error
             except (FFmpegError, ValueError):
+                self._blame_memory()
                 self._corrupt += 1
                 position += 1
                 damaged = True
@@ -215,6 +218,7 @@ class PyAVReader:
                     frame.pts = int(self.listing.pts[min(position, len(self.listing.pts) - 1)])
                 position += 1
                 if frame.is_corrupt:
+                    self._blame_memory()
                     self._corrupt += not damaged  # else its packet has been counted
                     damaged = True
                     continue
@@ -228,6 +232,11 @@ class PyAVReader:
                 latest = self._reached = frame.pts
                 yield frame
         self._exhausted = True
+
+    def _blame_memory(self) -> None:
+        """Raise MemoryError where damage may be a decoder that got no memory for its pictures."""
+        context = self._stream.codec_context
+        require_room(_PICTURES_AT_ONCE * context.width * context.height * 3)
 
     def _note_size(self, frame: VideoFrame) -> None:
         size = (frame.width, frame.height)

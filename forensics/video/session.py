@@ -59,7 +59,9 @@ class VideoSession:
             memory, self._ring = isolation.frame_memory(budget.slot_bytes * wire.SLOTS)
             try:
                 self._child = isolation.take(decoder)
-                self._child.limit(limits.memory_mb, limits.wall_s)
+                self._child.limit(
+                    memory_mb=limits.memory_mb, wall_s=limits.wall_s, cpu_s=limits.cpu_s
+                )
                 job = {"decoder": decoder, "budget": asdict(budget)}
                 self._child.send({"open": job}, (medium, memory))
                 self._info = self._open_info()
@@ -95,7 +97,7 @@ class VideoSession:
         if len(positions) > self._limits.max_frames:
             raise MediaError(
                 f"{self._name}: {len(positions)} frames asked, the limit is "
-                f"{self._limits.max_frames}; sample fewer",
+                f"{self._limits.max_frames}: look at fewer or raise limits.max_frames",
                 label="limit_exceeded",
             )
         self._read = True
