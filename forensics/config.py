@@ -51,10 +51,11 @@ class SamplingConfig:
     end_s: float | None = None
 
     def __post_init__(self) -> None:
+        # Too many for one file is a limit's business (`Limits.max_frames`), not a wrong setting.
         _require_within(
             self,
-            frames=(1, _MOST_POSITIONS),
-            fps=(1e-4, 1000.0),
+            frames=(1, 2**31 - 1),
+            fps=(1e-4, 1e12),
             start_s=(0.0, _LONGEST_S),
             end_s=(0.0, _LONGEST_S),
         )
