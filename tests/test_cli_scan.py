@@ -234,7 +234,8 @@ def test_a_full_disk_ends_the_run_with_one_line_and_no_half_file(
     monkeypatch.setattr(os, "fsync", full)
     outcome = scan(".", "--quiet", "--out", "reports")
     assert outcome.code == 2
-    assert outcome.err == "deepfake: No space left on device; nothing was written half\n"
+    said = "reports/fake.mp4.json: No space left on device; nothing was written half"
+    assert outcome.err == f"deepfake: {said}\n"
     assert list(Path("reports").iterdir()) == []
 
 

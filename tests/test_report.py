@@ -7,6 +7,8 @@ import io
 import json
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -140,6 +142,40 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         write(target, [judged(), judged()])
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["report.csv"]
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_disk_that_fills_up_is_told_of_the_file_that_was_asked_for(
+    tmp_path: Path, size: int
+) -> None:
+    target = tmp_path / "report.json"
+    target.write_text("old")
+    code = (
+        "import resource, sys\n"
+        "from forensics.report import write\n"
+        "from makers_report import judged\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+        "try: write(sys.argv[1], judged())\n"
+        "except OSError as error: print(error)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(target)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert answer.stdout == f"[Errno 27] File too large: '{target}'\n"
+    assert (target.read_text(), len(list(tmp_path.iterdir()))) == ("old", 1)
+
+
+def test_a_report_never_replaces_a_folder(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    target.mkdir()
+    with pytest.raises(IsADirectoryError, match=r"report\.json'$"):
+        write(target, judged())
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_an_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:

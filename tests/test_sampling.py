@@ -99,7 +99,11 @@ def test_positions_ascend_inside_the_video_and_never_outnumber_what_was_asked(
 @pytest.mark.parametrize(
     ("cls", "values", "said"),
     [
-        (SamplingConfig, {"frames": 0}, "frames must be a whole number from 1 to 2147483647, not 0"),
+        (
+            SamplingConfig,
+            {"frames": 0},
+            "frames must be a whole number from 1 to 2147483647, not 0",
+        ),
         (SamplingConfig, {"frames": True}, "frames must be a whole number .*, not True"),
         (SamplingConfig, {"fps": "fast"}, "fps must be a number from 0.0001 to 1e.12, not 'fast'"),
         (Limits, {"wall_s": math.nan}, "wall_s must be a number from 0.001 to 1e.07, not nan"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -211,6 +214,78 @@ def test_a_header_that_lies_about_its_size_allocates_nothing(tmp_path: Path) -> 
     with pytest.raises(MediaError, match="60000x60000") as caught:
         read_all(path)
     assert caught.value.label == "limit_exceeded"
+
+
+@pytest.mark.parametrize("name", ["gif", "apng", "y4m"])
+def test_moving_pictures_that_claim_a_huge_size_are_over_the_limit(
+    tmp_path: Path, name: str
+) -> None:
+    # FFmpeg does not open these and gives other reasons, "Device or resource busy" among them.
+    png = bytearray(makers.write_image(tmp_path / "p.png", "png").read_bytes())
+    png[16:24] = (60000).to_bytes(4, "big") * 2
+    png[33:33] = struct.pack(">I4sII", 8, b"acTL", 2, 0) + bytes(4)
+    content = {
+        "gif": b"GIF89a" + struct.pack("<HH", 60000, 60000) + bytes(99),
+        "apng": bytes(png),
+        "y4m": b"YUV4MPEG2 W60000 H60000 F25:1 Ip A1:1 C420\nFRAME\n" + bytes(999),
+    }[name]
+    path = tmp_path / f"huge.{name}"
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match="60000x60000") as caught:
+        read_all(path)
+    assert caught.value.label == "limit_exceeded"
+
+
+def test_frame_memory_that_the_system_refuses_is_a_named_abstention(clip: Path) -> None:
+    # Memory without a name counts as a file: `ulimit -f` in a shell forbids it.
+    code = textwrap.dedent(f"""
+        import resource
+        from forensics.config import Limits
+        from forensics.errors import MediaError
+        from forensics.video import open_video
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+        try:
+            open_video({str(clip)!r}, limits=Limits())
+        except MediaError as error:
+            print(error.label, error)
+    """)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.startswith(f"limit_exceeded {clip}: no room for 95 MB of frames")
+    assert "limits.delivered_pixels" in answer.stdout
+
+
+def test_an_interrupt_while_a_frame_is_copied_leaves_nothing_behind(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _frame_memories()
+    video = open_video(clip, limits=Limits())
+    child = video._living()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    frames = video.frames(np.array([0.0]))
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "array", interrupted)  # what copies the view
+        with pytest.raises(KeyboardInterrupt), video:
+            next(frames)
+    assert child._process.poll() is not None
+    del frames, video
+    gc.collect()
+    assert _frame_memories() == before
+
+
+def _frame_memories() -> int:
+    """How many descriptors and mappings of frame memory this process holds."""
+    targets = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing's own descriptor
+            targets.append(str(link.readlink()))
+    return "".join(targets).count("forensics-frames") + Path("/proc/self/maps").read_text().count(
+        "forensics-frames"
+    )
 
 
 def test_an_unknown_decoder_is_a_config_error(clip: Path) -> None:

@@ -88,9 +88,11 @@ def write_text(path: Path, text: str) -> None:
             # Without it a full disk or a crash can still leave an empty file under the final name.
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except OSError as error:
+        # Not the temporary file's name: that one is gone. The number chooses the class again.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def schema() -> dict[str, Any]:

@@ -8,6 +8,7 @@ for frames, which vanishes with the last of the two processes.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import mmap
 import os
@@ -174,19 +175,35 @@ def frame_memory(num_bytes: int) -> tuple[int, mmap.mmap]:
     """Anonymous memory that both sides map, as (descriptor, map); it has no name that could leak.
 
     Pages are real only once written, so a ring of the largest slots costs what its frames need.
-    Where the kernel has seals the child cannot shrink it under the parent's feet.
+    Where the kernel has seals the child cannot shrink it under the parent's feet. Raises MediaError
+    `limit_exceeded` where the system grants less.
     """
-    if hasattr(os, "memfd_create"):
-        import fcntl
+    try:
+        return _frame_memory(num_bytes)
+    except OSError as error:  # no memory, or a limit on file sizes: memory of this kind is a file
+        raise MediaError(
+            f"no room for {num_bytes / 2**20:.0f} MB of frames ({error.strerror}): lower "
+            "limits.delivered_pixels, or raise this process's limits of memory and file size",
+            label="limit_exceeded",
+        ) from error
 
+
+def _frame_memory(num_bytes: int) -> tuple[int, mmap.mmap]:
+    if hasattr(os, "memfd_create"):
         fd = os.memfd_create("forensics-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, num_bytes)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
+        seals = 0
+    try:
         os.ftruncate(fd, num_bytes)
-    return fd, mmap.mmap(fd, num_bytes)
+        if seals:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        return fd, mmap.mmap(fd, num_bytes)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _environment() -> dict[str, str]:

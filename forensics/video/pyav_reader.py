@@ -51,7 +51,7 @@ class PyAVReader:
         self._exhausted = False  # decoding went through to the end of the stream
         self._reached: int | None = None  # pts of the last good frame, in ticks
         self._budget = budget
-        if sniffed.kind == "image" and (size := read_size(file, sniffed.name)):
+        if size := read_size(file, sniffed.name):
             probe.check_pixels(*size, budget)
         with closing(probe.open_container(file, sniffed, budget)) as container:
             stream = probe.choose_stream(container, budget)

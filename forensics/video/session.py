@@ -56,7 +56,10 @@ class VideoSession:
         except MediaError as error:
             raise self._named(error) from error.__cause__
         try:
-            memory, self._ring = isolation.frame_memory(budget.slot_bytes * wire.SLOTS)
+            try:
+                memory, self._ring = isolation.frame_memory(budget.slot_bytes * wire.SLOTS)
+            except MediaError as error:
+                raise self._named(error) from error.__cause__
             try:
                 self._child = isolation.take(decoder)
                 self._child.limit(

@@ -39,11 +39,18 @@ def read_turn(file: BinaryIO, container: str) -> Turn:
 
 
 def read_size(file: BinaryIO, container: str) -> tuple[int, int] | None:
-    """(width, height) as an image's header states them, None where it cannot be read."""
+    """(width, height) as a picture's header states them, None where it cannot be read.
+
+    Of moving pictures too, where FFmpeg would not open the file and not say why.
+    """
     file.seek(0)
-    head = file.read(32)
+    head = file.read(128)
     try:
-        if container == "png":
+        if container == "gif":
+            return struct.unpack_from("<HH", head, 6)
+        if container == "y4m":
+            return _y4m_size(head)
+        if container in ("png", "apng"):
             return struct.unpack_from(">II", head, 16)
         if container == "bmp":
             width, height = struct.unpack_from("<ii", head, 18)
@@ -66,6 +73,12 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
         width, height = struct.unpack_from("<HH", head, 26)
         return width & 0x3FFF, height & 0x3FFF
     return None
+
+
+def _y4m_size(head: bytes) -> tuple[int, int] | None:
+    fields = {word[:1]: word[1:] for word in head.split(b"\n", 1)[0].split(b" ")[1:]}
+    width, height = fields.get(b"W", b""), fields.get(b"H", b"")
+    return (int(width), int(height)) if width.isdigit() and height.isdigit() else None
 
 
 def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
