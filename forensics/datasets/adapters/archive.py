@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from forensics.errors import ManifestError
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
-# Far above the largest archive of aligned faces: 1.2 million faces in 707 archives are WildDeepfake.
+# Far above WildDeepfake's archives of aligned faces: 1.2 million faces in 707.
 MAX_MEMBERS = 1_000_000
 MAX_BYTES = 64 * 2**30  # unpacked
 

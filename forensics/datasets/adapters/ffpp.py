@@ -66,7 +66,7 @@ def _read_folder(
             continue
         present.add(path.stem)
         recordings = [name for name in match.groups() if name]
-        splits = {split_of.get(name, "") for name in recordings}
+        splits: set[Split] = {split_of.get(name, "") for name in recordings}
         if len(splits) > 1:
             detail = f"its recordings are in {sorted(splits)}; the row gets no split"
             yield Problem(kind="split conflict", where=str(path), detail=detail)

@@ -56,7 +56,7 @@ def _tables(root: Path) -> list[Path]:
 def _is_table(path: Path) -> bool:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(csv.reader(file), [])
+            header = next(iter(csv.reader(file)), list[str]())
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
     return {"path", "label"} <= {name.strip().lower() for name in header}
