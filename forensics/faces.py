@@ -79,10 +79,20 @@ class MtcnnDetector:
 
         Raises ValueError where a frame is not a uint8 picture.
         """
-        faces: list[list[Face]] = [[] for _ in frames]
+        small = [shrink(as_rgb(frame), self._config.longest_side) for frame in frames]
+        return self.detect_small(small, [frame.shape[:2] for frame in frames])
+
+    def detect_small(
+        self, smalls: Sequence[NDArray[np.uint8]], full_hws: Sequence[tuple[int, ...]]
+    ) -> list[list[Face]]:
+        """`detect` for frames that were scaled down elsewhere, as `shrink` does it.
+
+        `smalls`: RGB pictures at detection scale; `full_hws`: height and width of the frames that
+        they were, in whose pixels the boxes come out.
+        """
+        faces: list[list[Face]] = [[] for _ in smalls]
         by_size: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
-        for position, frame in enumerate(frames):
-            small = shrink(as_rgb(frame), self._config.longest_side)
+        for position, small in enumerate(smalls):
             if min(small.shape[:2]) >= self._config.min_face_px:
                 by_size.setdefault(small.shape[:2], []).append((position, small))
         for small_hw, members in by_size.items():
@@ -90,8 +100,8 @@ class MtcnnDetector:
                 batch = members[start : start + self._config.batch_frames]
                 found = self._run(np.stack([small for _, small in batch]))
                 for (position, _), (boxes, points) in zip(batch, found, strict=True):
-                    full_hw = frames[position].shape[:2]
-                    faces[position] = to_faces(boxes, points, small_hw, full_hw)[: self._max_faces]
+                    found_here = to_faces(boxes, points, small_hw, full_hws[position])
+                    faces[position] = found_here[: self._max_faces]
         return faces
 
     def _run(self, batch: NDArray[np.uint8]) -> list[_Found]:
