@@ -111,9 +111,9 @@ class Examiner:
         )
 
 
-def judge_of(checkpoint: Checkpoint, config: ScanConfig) -> Judge:
+def judge_of(checkpoint: Checkpoint, config: ScanConfig, dtype: torch.dtype) -> Judge:
     """The detector as a run knows it, with everything that changes its scores."""
-    card, (_, dtype) = checkpoint.card, shared_precision(config)
+    card = checkpoint.card
     settings = asdict(config)
     # Where it computes and how many faces at a time is not what it computes.
     for name in ("device", "batch_size", "threshold"):
