@@ -1,6 +1,6 @@
 """The Ray engine on a cluster of two nodes on this machine: the local engine's scores, bit for bit.
 
-The first test is quick once Ray is up; all need some seconds for that, hence `slow`.
+Starting Ray takes some seconds, and its workers import everything anew: hence `slow`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 from makers_faces import SquareDetector, write_face, write_tree
 
 from forensics.checkpoint import Checkpoint, load_checkpoint
 from forensics.config import SamplingConfig, ScanConfig
 from forensics.datasets.manifest import Sample
-from forensics.errors import CheckpointError, ConfigError
+from forensics.errors import ConfigError
 from forensics.evaluation.cluster import RayEngine
 from forensics.evaluation.examine import judge_of
 from forensics.evaluation.ledger import Results
@@ -153,24 +152,27 @@ def test_a_lost_model_and_lost_workers_are_made_up_for(
     assert found == local(checkpoint, tree)
 
 
-def test_a_broken_network_stops_the_run_and_addresses_work(
-    cluster: Any, tree: Path, checkpoint: Checkpoint, tmp_path: Path
+def test_addresses_are_read_where_the_files_are_decoded(
+    cluster: Any, tree: Path, checkpoint: Checkpoint
 ) -> None:
     engine = RayEngine(checkpoint, CONFIG, detector=SquareDetector, workers=1)
     sample = Sample(path="a.mp4", label="real", kind="video", dataset="d")
     there = Unit(sample=sample, location=(tree / "real" / "0.mp4").as_uri())
     gone = Unit(sample=replace(sample, path="b.mp4"), location="file:///nowhere/b.mp4")
-    assert fsspec.filesystem("file").exists(str(tree))
     found = by_place(engine.outcomes(iter([there, gone])))
     assert found["a.mp4"].probability == local(checkpoint, tree)["real/0.mp4"].probability
     assert (found["b.mp4"].state, "cannot be fetched" in found["b.mp4"].detail) == ("failed", True)
-    small = replace(checkpoint.card, preprocessing=replace(checkpoint.card.preprocessing, size=32))
-    broken = RayEngine(replace(checkpoint, card=small), CONFIG, detector=SquareDetector)
-    (outcome,) = broken.outcomes(iter([there]))
-    assert outcome.state == "failed"
+
+
+def test_what_cannot_start_is_one_line(
+    cluster: Any, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"no weights")
+    with pytest.raises(ConfigError, match=r"could not be started there: .*not a valid"):
+        RayEngine(replace(checkpoint, path=damaged), CONFIG).precision()
     with pytest.raises(ConfigError, match="workers must be at least 1"):
         RayEngine(checkpoint, CONFIG, workers=0)
-    assert CheckpointError is not ConfigError
 
 
 def _descendants(title: str) -> list[int]:

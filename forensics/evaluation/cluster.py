@@ -94,9 +94,16 @@ class RayEngine:
         self._models: list[Any] = [actor.remote(self._order, self._weights) for _ in range(count)]
 
     def precision(self) -> torch.dtype:
-        """The type that all actors compute in. Raises ConfigError where they differ: their scores
-        would, too."""
-        found: list[str] = self._ray.get([model.precision.remote() for model in self._models])
+        """The type that all actors compute in.
+
+        Raises ConfigError where they differ, as their scores would, and where one cannot start.
+        """
+        try:
+            found: list[str] = self._ray.get([model.precision.remote() for model in self._models])
+        except self._ray.exceptions.RayError as error:
+            # The actor's own words are the last line; what is above is where it said them.
+            words = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+            raise ConfigError(f"Ray: a model could not be started there: {words}") from error
         if len(set(found)) > 1:
             raise ConfigError(
                 f"the machines of this cluster compute in {' and '.join(sorted(set(found)))}; "
