@@ -47,6 +47,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tree(tmp_path_factory.mktemp("tree"))
 
 
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take seconds and are looked at elsewhere."""
+    monkeypatch.setattr("forensics.evaluation.outputs.draw_plots", lambda *_, **__: [])
+    monkeypatch.setattr("forensics.evaluation.outputs.draw_sheet", lambda *_, **__: None)
+
+
 def deepfake(*arguments: object) -> Result:
     texts = [str(argument) for argument in arguments]
     return CliRunner().invoke(SCRIPT.load(), texts, env={"COLUMNS": "200"})
@@ -88,6 +95,7 @@ def test_predictions_become_a_run_with_its_outputs(tree: Path, tmp_path: Path) -
     }
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_file_without_an_answer_is_status_one_and_can_be_retried(
     tree: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +111,7 @@ def test_a_file_without_an_answer_is_status_one_and_can_be_retried(
     assert done.stderr == "deepfake: 1 files failed; --retry-failed examines them again\n"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_another_table_cannot_go_on_with_a_run(tree: Path, tmp_path: Path) -> None:
     first = predictions(tmp_path / "first.csv", ALL)
     second = predictions(tmp_path / "second.csv", ALL[:2])
@@ -113,6 +122,7 @@ def test_another_table_cannot_go_on_with_a_run(tree: Path, tmp_path: Path) -> No
     assert "detector.name: 'first.csv' then, 'second.csv' now" in refused.stderr
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_two_runs_are_compared(tree: Path, tmp_path: Path) -> None:
     for name, rows in (("good", ALL), ("bad", [(n, 1 - p) for n, p in ALL])):
         given = predictions(tmp_path / f"{name}.csv", rows)
@@ -157,6 +167,7 @@ def test_wrong_usage_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_data_sets_problems_are_said_and_the_rest_is_evaluated(
     tree: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +183,7 @@ def test_a_data_sets_problems_are_said_and_the_rest_is_evaluated(
     assert "gone.mp4: missing file" in done.stderr
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_leak_is_refused_before_anything_is_examined(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,48 +222,58 @@ def test_help_does_not_load_torch_and_commands_have_examples() -> None:
         assert "Exit status" in shown.stdout
 
 
-def test_ctrl_c_ends_a_run_that_the_same_command_goes_on_with(
-    tree: Path, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
+def _child(out: Path, tree: Path, checkpoint: Path) -> subprocess.Popen[str]:
+    """The command in a process of its own: only that has a Ctrl-C."""
     arguments = ["evaluate", "real-fake", "--root", str(tree), "--out", str(out)]
-    arguments += ["--detector", str(tiny_checkpoint), "--frames", "4", "--workers", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    arguments += ["--detector", str(checkpoint), "--frames", "4", "--workers", "1"]
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As a shell's job would: a background job's shell may have made it deaf to SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", CHILD, *arguments],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # As a shell's job would: a background job's shell may have made it deaf to SIGINT.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
 
-    first = start()
+def _interrupted(out: Path, tree: Path, checkpoint: Path) -> dict[str, Outcome]:
+    """What the ledger holds after a Ctrl-C behind the first file."""
+    process = _child(out, tree, checkpoint)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and first.poll() is None:
-        if (out / "ledger.sqlite").exists():
+    while time.monotonic() < deadline and process.poll() is None:
+        if (out / "manifest.csv").exists():
             with Results(out) as results:
                 if results.states()["done"]:
                     break
         time.sleep(0.02)
-    first.send_signal(signal.SIGINT)
-    _, said = first.communicate(timeout=60)
-    assert (first.returncode, said.splitlines()[-1]) == (
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.splitlines()[-1]) == (
         130,
         f"deepfake: interrupted; the same command goes on with {out}",
     )
     assert not (out / "summary.json").exists()
     with Results(out) as results:
-        before = {found.place: found for found in results.outcomes()}
         assert results.states()["pending"] > 0
-    second = start()
-    shown, said = second.communicate(timeout=60)
-    assert second.returncode == 0, said
+        return {found.place: found for found in results.outcomes()}
+
+
+def test_ctrl_c_ends_a_run_cleanly(tree: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    found = _interrupted(tmp_path / "run", tree, tiny_checkpoint)
+    assert {outcome.state for outcome in found.values()} == {"done"}
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_after_a_ctrl_c(
+    tree: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    before = _interrupted(tmp_path / "run", tree, tiny_checkpoint)
+    process = _child(tmp_path / "run", tree, tiny_checkpoint)
+    shown, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
     assert "7 files, 5 judged, 2 abstained, 0 failed" in shown
-    with Results(out) as results:
+    with Results(tmp_path / "run") as results:
         after = {found.place: found for found in results.outcomes()}
     assert len(after) == 7
     assert before.items() <= after.items()

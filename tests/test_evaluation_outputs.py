@@ -28,10 +28,11 @@ from forensics.evaluation.leak import Finding, find, require_clear
 from forensics.evaluation.ledger import Results
 from forensics.evaluation.outcome import Outcome, Unit
 from forensics.evaluation.outputs import write_outputs
+from forensics.evaluation.plots import draw_plots
 from forensics.evaluation.predictions import Predictions
 from forensics.evaluation.run import examine_all
 from forensics.evaluation.selection import Selection, select
-from forensics.evaluation.sheet import worst_mistakes
+from forensics.evaluation.sheet import draw_sheet, worst_mistakes
 from forensics.evaluation.summary import read_run, schema, summarise
 from forensics.evaluation.tables import items_of, video_rows
 
@@ -187,9 +188,13 @@ def test_plots_are_pictures_and_repeat_themselves(run: Path, tmp_path: Path) -> 
         assert picture is not None
         assert picture.std() > 5
         assert (run / f"{name}.svg").read_text("utf-8").rstrip().endswith("</svg>")
-    before = {name: (run / f"{name}.svg").read_bytes() for name in names}
-    write_outputs(run, UNCHECKED, location=lambda sample: sample.path, num_draws=50)
-    assert {name: (run / f"{name}.svg").read_bytes() for name in names} == before
+    found = read_run(run)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        one = found.clean.judged().at(np.arange(9))
+        draw_plots(one, tmp_path / folder, title="t", note="n", thresholds=found.thresholds)
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
     assert not list(run.glob(".*"))
 
 
@@ -205,7 +210,7 @@ def test_the_contact_sheet_shows_the_worst_and_greys_what_is_gone(
     assert all(row.probability < 0.5 and row.sample.label == "fake" for row in fakes)
     grey = cv2.imread(str(run / "worst_mistakes.png"))
     clip = write_face(tmp_path / "clip.mp4", seed=0)
-    write_outputs(run, UNCHECKED, location=lambda _: str(clip), num_draws=0)
+    draw_sheet(run, items, lambda _: str(clip))
     seen = cv2.imread(str(run / "worst_mistakes.png"))
     assert grey is not None
     assert seen is not None
