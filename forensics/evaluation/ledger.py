@@ -117,12 +117,15 @@ class Results:
             (AS_IT_IS,),
         )
 
-    def frames_of(self, place: str) -> list[tuple[int, float, tuple[float, ...], float]]:
-        """(frame, time_s, box, probability) of every face in the unchanged file."""
+    def deciding_frames(self, place: str) -> list[tuple[int, float, tuple[float, ...], float]]:
+        """(frame, time_s, box, probability) of every frame of the person who decides the verdict
+        on the unchanged file."""
         rows = self._base.execute(
             "SELECT frame, time_s, x0, y0, x1, y1, frames.probability FROM frames "
             "JOIN files ON files.number = frames.file "
-            "WHERE files.place = ? AND files.condition = ? ORDER BY position",
+            "JOIN tracks ON tracks.file = frames.file AND tracks.track = frames.track "
+            "WHERE files.place = ? AND files.condition = ? AND tracks.position = 0 "
+            "ORDER BY frames.position",
             (place, AS_IT_IS),
         )
         return [(row[0], row[1], tuple(row[2:6]), row[6]) for row in rows]
