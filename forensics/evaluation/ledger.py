@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from forensics.errors import ConfigError
+from forensics.errors import ConfigError, ForensicsError
 from forensics.evaluation.outcome import AS_IT_IS, FrameRow, Outcome, TrackRow
 
 if TYPE_CHECKING:
@@ -178,7 +178,19 @@ class Ledger(Results):
         ).fetchall()
 
     def record(self, outcome: Outcome) -> None:
-        """Write one file's result, all of it or nothing. Raises KeyError for an unknown file."""
+        """Write one file's result, all of it or nothing.
+
+        Raises KeyError for an unknown file, ForensicsError where the disk refuses.
+        """
+        try:
+            self._record(outcome)
+        except sqlite3.Error as error:
+            raise ForensicsError(
+                f"{self._path}: {outcome.place} cannot be recorded: {error}; what was recorded "
+                "before is safe, the same command goes on"
+            ) from error
+
+    def _record(self, outcome: Outcome) -> None:
         found = self._base.execute(
             "SELECT number FROM files WHERE place = ? AND condition = ?", outcome.key
         ).fetchone()
