@@ -101,6 +101,13 @@ def test_both_treatments_of_files_without_a_face_are_scikit_learns(summary: dict
         reference.log_loss(labels, np.where(judged, p, 0.5)), abs=1e-9
     )
     assert imputed["num_clusters"] == 16
+    assert excluded["num_without_probability"] == imputed["num_without_probability"] == 8
+    by_set = [
+        row["num_without_probability"]
+        for row in summary["rows"]
+        if (row["by"], row["level"], row["no_face"]) == ("dataset", "video", "excluded")
+    ]
+    assert by_set == [4, 4]
     assert excluded["measures"]["auc"]["low"] < excluded["measures"]["auc"]["value"]
 
 
