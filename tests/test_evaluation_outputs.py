@@ -434,12 +434,14 @@ def test_a_ledger_tells_the_frames_of_who_decides(run: Path, tmp_path: Path) -> 
     (unit,) = selection(1).units()
     alone = outcome(unit)
     first, second = (replace(alone.tracks[0], track=track) for track in (7, 3))
-    frames_of_both = tuple(
-        replace(alone.frames[0], track=track, frame=track) for track in (3, 7, 7)
+    faces = tuple(
+        replace(alone.frames[0], track=track, frame=frame, probability=probability)
+        for track, frame, probability in ((7, 0, 0.5), (7, 1, 0.25), (3, 1, 0.75))
     )
     with Ledger(tmp_path, {}, [unit.key]) as ledger:
-        ledger.record(replace(alone, tracks=(first, second), frames=frames_of_both))
-        assert [row[0] for row in ledger.deciding_frames(unit.sample.place)] == [7, 7]
+        ledger.record(replace(alone, tracks=(first, second), frames=faces))
+        assert [row[0] for row in ledger.deciding_frames(unit.sample.place)] == [0, 1]
+        assert [row[1] for row in ledger.frame_maxima()] == [0.5, 0.75]
 
 
 @pytest.mark.parametrize(
