@@ -102,7 +102,7 @@ class FacesConfig:
 
     longest_side: int = 640  # frames are scaled down to this for detection
     min_face_px: int = 20  # at detection scale: MTCNN's own smallest
-    batch_frames: int = 16  # frames detected together
+    batch_frames: int = 16  # frames held and detected together
 
     def __post_init__(self) -> None:
         # MTCNN's own smallest face is 20 pixels: below that a frame cannot hold one.
@@ -122,7 +122,7 @@ class ScanConfig:
     limits: Limits = field(default_factory=Limits)
     faces: FacesConfig = field(default_factory=FacesConfig)
     device: str = "auto"
-    batch_size: int = 32  # faces per forward pass
+    batch_size: int | None = None  # faces per forward pass; None: 4 per CPU core, 32 on a GPU
     threshold: float | None = None  # replaces the card's threshold for likely_fake
 
     def __post_init__(self) -> None:

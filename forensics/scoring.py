@@ -16,6 +16,7 @@ from forensics import calibration
 from forensics.checkpoint import Checkpoint
 from forensics.errors import CheckpointError
 from forensics.preprocess import normalise
+from forensics.runtime import Workers
 from forensics.structures import Track, TrackScore
 
 
@@ -34,25 +35,32 @@ def score_tracks(
     batch_size: int,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
+    workers: Workers | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[TrackScore]:
     """Score every face of every track; one TrackScore per track, in the order given.
 
     Crops must have been cut as the checkpoint's card says (ValueError otherwise); its model must be
-    on `device`. `dtype` other than float32 runs under autocast. `on_progress` gets (faces done,
-    faces in all) after each batch. Raises CheckpointError when the network answers with a value
-    that is not finite.
+    on `device`. `dtype` other than float32 runs under autocast. `workers` take a batch each; the
+    numbers are the same without. `on_progress` gets (faces done, faces in all) after each batch.
+    Raises CheckpointError when the network answers with a value that is not finite.
     """
     if batch_size < 1:
         raise ValueError("batch_size must be at least 1")
     # Batches run across tracks: ten people seen twice cost one pass, not ten.
     places = [(track, t) for track in tracks for t in range(len(track.times_s))]
     logits = np.empty(len(places), dtype=np.float64)
-    for start in range(0, len(places), batch_size):
+    starts = range(0, len(places), batch_size)
+
+    def forward(start: int) -> NDArray[np.float64]:
         crops = np.stack([track.crops[t] for track, t in places[start : start + batch_size]])
-        logits[start : start + len(crops)] = _forward(crops, checkpoint, device, dtype)
+        return _forward(crops, checkpoint, device, dtype)
+
+    answers = map(forward, starts) if workers is None else workers.map(forward, starts)
+    for start, answer in zip(starts, answers, strict=True):
+        logits[start : start + len(answer)] = answer
         if on_progress is not None:
-            on_progress(start + len(crops), len(places))
+            on_progress(start + len(answer), len(places))
     if not np.all(np.isfinite(logits)):
         raise CheckpointError(f"{checkpoint.path}: the network gave a value that is not finite")
     ends = np.cumsum([len(track.times_s) for track in tracks])

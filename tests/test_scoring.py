@@ -19,6 +19,7 @@ from forensics.checkpoint import Card, Checkpoint
 from forensics.errors import CheckpointError
 from forensics.models import build
 from forensics.preprocess import Preprocessing, normalise
+from forensics.runtime import Workers
 from forensics.scoring import AGGREGATIONS, score_tracks
 from forensics.structures import Thresholds, Track, TrackScore
 from forensics.verdict import EvidenceRules
@@ -141,6 +142,24 @@ def test_tracks_share_batches() -> None:
     model = Brightness()
     score([track_of(1, seed) for seed in range(9)], checkpoint_of(model), batch_size=4)
     assert [shape[0] for shape in model.batches] == [4, 4, 1]
+
+
+def test_workers_change_no_number(trained: Checkpoint) -> None:
+    tracks = [track_of(frames, seed) for seed, frames in enumerate((5, 3))]
+    seen: list[tuple[int, int]] = []
+    workers = Workers(3)
+    shared = score_tracks(
+        tracks,
+        trained,
+        batch_size=3,
+        device=CPU,
+        workers=workers,
+        on_progress=lambda done, total: seen.append((done, total)),
+    )
+    workers.close()
+    for plain, item in zip(score(tracks, trained, batch_size=3), shared, strict=True):
+        np.testing.assert_allclose(item.logits, plain.logits, atol=1e-5)
+    assert seen == [(3, 8), (6, 8), (8, 8)]
 
 
 def test_runs_without_gradients() -> None:
