@@ -14,7 +14,7 @@ from forensics.datasets.splits import Leak, assign_splits, components, leaks
 from forensics.errors import ManifestError
 
 SCHEMA = "deepfake-data-check/1"
-LABELS = ("real", "fake")
+LABELS: tuple[str, ...] = ("real", "fake")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,8 @@ class Check:
         """Value of a field -> real and fake files that have it, in order of first appearance."""
         # Splits in the order in which they are used.
         present = {sample.split for sample in self.samples} if field == "split" else set[str]()
-        result = {name: dict.fromkeys(LABELS, 0) for name in get_args(Split) if name in present}
+        ordered = [name for name in get_args(Split) if name in present]
+        result: dict[str, dict[str, int]] = {name: dict.fromkeys(LABELS, 0) for name in ordered}
         for sample in self.samples:
             value = result.setdefault(getattr(sample, field), dict.fromkeys(LABELS, 0))
             value[sample.label] += 1
