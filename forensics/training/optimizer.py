@@ -88,8 +88,8 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
     result: dict[str, int] = {}
     for name, layer in layers.items():
         if layer is None:
-            home = name.rpartition(".")[0]
-            beside = [other for other in numbered if not home or other.startswith(f"{home}.")]
+            home = name.split(".")[:-1]
+            beside = [other for other in numbered if other.split(".")[:-2] == home]
             layer = beside[0] if beside else (order[0] if order else "")
         result[name] = depth.get(layer, 0)
     return result
