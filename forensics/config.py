@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar, cast
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, cast, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -16,7 +17,7 @@ _LONGEST_S = 1e7  # 116 days, far inside what clocks, sockets and resource limit
 _MOST_POSITIONS = 500_000  # as JSON 13 MB at most, and a message to the decoder may have 16
 
 
-def _require_within(config: object, **ranges: tuple[float, float]) -> None:
+def require_within(config: object, **ranges: tuple[float, float]) -> None:
     """Raises ValueError unless each named value is a number inside its range, or None by default.
 
     A range of ints asks for a whole number. Its upper end is no wish but what still works: beyond
@@ -52,7 +53,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         # Too many for one file is a limit's business (`Limits.max_frames`), not a wrong setting.
-        _require_within(
+        require_within(
             self,
             frames=(1, 2**31 - 1),
             fps=(1e-4, 1e12),
@@ -81,7 +82,7 @@ class Limits:
     max_faces: int = 64  # per frame; the most probable are kept
 
     def __post_init__(self) -> None:
-        _require_within(
+        require_within(
             self,
             wall_s=(1e-3, _LONGEST_S),
             cpu_s=(1e-3, _LONGEST_S),
@@ -106,7 +107,7 @@ class FacesConfig:
 
     def __post_init__(self) -> None:
         # MTCNN's own smallest face is 20 pixels: below that a frame cannot hold one.
-        _require_within(
+        require_within(
             self, longest_side=(20, 65_536), min_face_px=(1, 65_536), batch_frames=(1, 4096)
         )
 
@@ -126,7 +127,7 @@ class ScanConfig:
     threshold: float | None = None  # replaces the card's threshold for likely_fake
 
     def __post_init__(self) -> None:
-        _require_within(self, batch_size=(1, 2**20), threshold=(0.0, 1.0))
+        require_within(self, batch_size=(1, 2**20), threshold=(0.0, 1.0))
         if self.threshold in (0, 1):
             raise ValueError(f"threshold must lie between 0 and 1, not at {self.threshold}")
 
@@ -141,4 +142,22 @@ def load_config(cls: type[T], mapping: Mapping[str, Any], source: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
-        raise ConfigError(f"{source}: {where}: {first['msg']}") from error
+        unknown = first["type"] in ("unexpected_keyword_argument", "extra_forbidden")
+        hint = _nearest_key(cls, first["loc"]) if unknown else ""
+        raise ConfigError(f"{source}: {where}: {first['msg']}{hint}") from error
+
+
+def _nearest_key(cls: type[Any], path: Sequence[int | str]) -> str:
+    """`; did you mean lr?` for an unknown key at `path`, or the keys there are."""
+    for part in path[:-1]:
+        cls = get_type_hints(cls).get(str(part), object) if is_dataclass(cls) else object
+    if not is_dataclass(cls):
+        return ""
+    known = [each.name for each in fields(cls)]
+    return nearest(str(path[-1]), known)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean X?` where a known name is near, else `; known: A, B, C`."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"

@@ -4,7 +4,8 @@ ForensicsError
 ├── MediaError        a file could not be examined; `label` names the abstention it ends in
 ├── CheckpointError   weights, card and network do not belong together
 ├── ConfigError       an option or a configuration key is wrong
-└── ManifestError     a data set's list of files is wrong
+├── ManifestError     a data set's list of files is wrong
+└── TrainingError     a training run cannot start, or cannot go on
 """
 
 from __future__ import annotations
@@ -36,3 +37,7 @@ class ConfigError(ForensicsError):
 
 class ManifestError(ForensicsError):
     """A manifest names something that does not exist or contradicts itself."""
+
+
+class TrainingError(ForensicsError):
+    """A training run cannot start or go on; the text says what is kept and how to continue."""

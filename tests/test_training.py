@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 
 from forensics.preprocess import Preprocessing
 from forensics.training.depthwise import fast_depthwise
-from forensics.training.loop import TrainConfig, pair_loss, train, update_average
+from forensics.training.ema import update_average
+from forensics.training.loop import TrainConfig, pair_loss, train
 
 PREPROCESSING = Preprocessing(size=16, margin=1.3, mean=(0.5,) * 3, std=(0.5,) * 3)
 
