@@ -5,7 +5,8 @@ ForensicsError
 ├── CheckpointError   weights, card and network do not belong together
 ├── ConfigError       an option or a configuration key is wrong
 ├── ManifestError     a data set's list of files is wrong
-└── TrainingError     a training run cannot start, or cannot go on
+├── TrainingError     a training run cannot start, or cannot go on
+└── ScanCancelled     a scan was ended from outside, see `forensics.video.cancellation`
 """
 
 from __future__ import annotations
@@ -41,3 +42,7 @@ class ManifestError(ForensicsError):
 
 class TrainingError(ForensicsError):
     """A training run cannot start or go on; the text says what is kept and how to continue."""
+
+
+class ScanCancelled(ForensicsError):
+    """A scan was ended on request: there is no report, and nothing is wrong with the file."""

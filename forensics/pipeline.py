@@ -36,7 +36,7 @@ from forensics.structures import (
     VideoInfo,
 )
 from forensics.verdict import abstain, decide
-from forensics.video import dismiss, open_video, prestart
+from forensics.video import Cancellation, dismiss, open_video, prestart
 
 if TYPE_CHECKING:
     import torch
@@ -130,21 +130,39 @@ class Scanner:
                 workers.close()
         dismiss()
 
+    def wait(self) -> None:
+        """Wait until the detector is loaded. Raises its CheckpointError or ConfigError."""
+        self._stages.result()
+
     def scan(
-        self, path: str | Path, *, on_progress: OnProgress | None = None, last: bool = False
+        self,
+        path: str | Path,
+        *,
+        on_progress: OnProgress | None = None,
+        last: bool = False,
+        cancellation: Cancellation | None = None,
     ) -> Report:
-        """Examine one file; see `forensics.scan`. `last` says that no other will follow."""
+        """Examine one file; see `forensics.scan`. `last` says that no other will follow.
+
+        Raises ScanCancelled once another thread calls `cancellation.cancel()`.
+        """
         started, clock = datetime.now(timezone.utc), Clock()
-        report_progress = on_progress or _silent
+        cancellation = cancellation or Cancellation()
         path, looked, digest = Path(path), _Looked(), None
+
+        def report_progress(stage: str, done: int, total: int) -> None:
+            cancellation.check()
+            (on_progress or _silent)(stage, done, total)
+
         try:
             require_stored(path)
             digest = self._pool.submit(file_sha256, path, self._closing)
-            self._look(path, looked, clock, report_progress)
+            self._look(path, looked, clock, report_progress, cancellation)
             if not last:
                 prestart(self._config.decoder)  # loads its library while this file is scored
             verdict = self._judge(looked, clock, report_progress)
         except MediaError as error:
+            cancellation.check()  # then it is the decoder's end that was asked for
             verdict = abstain(cast("AbstentionLabel", error.label), str(error))
         stages = self._stages.result()
         dtype = str(stages.dtype).removeprefix("torch.")
@@ -195,14 +213,26 @@ class Scanner:
             limits_of_trust=looked.pictures.doubts(),
         )
 
-    def _look(self, path: Path, looked: _Looked, clock: Clock, on_progress: OnProgress) -> None:
+    def _look(
+        self,
+        path: Path,
+        looked: _Looked,
+        clock: Clock,
+        on_progress: OnProgress,
+        cancellation: Cancellation,
+    ) -> None:
         """Decode and find faces. Frames are dropped batch by batch, crops are kept.
 
         `looked` keeps what was learned when a MediaError ends this early.
         """
         config, done = self._config, 0
         with clock.stage("open"):
-            session = open_video(path, decoder=config.decoder, limits=config.limits)
+            session = open_video(
+                path,
+                decoder=config.decoder,
+                limits=config.limits,
+                cancellation=cancellation,
+            )
         with session:
             looked.info = session.info
             positions = _positions(config, session.info, path)
