@@ -363,3 +363,58 @@ def train(
         return run(config, data=data, settings=settings or [], print_config=print_config)
 
     return guarded(command)
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other than this machine's needs --token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")] = 8000,
+    detector: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="Shipped detector or checkpoint file.")
+    ] = "default",
+    device: Annotated[Device | None, typer.Option(help="Where to compute (default: auto).")] = None,
+    max_upload_mb: Annotated[
+        int,
+        typer.Option(help="Largest file taken, in MB; waiting files lie in a temporary folder."),
+    ] = 1024,
+    queue: Annotated[int, typer.Option(help="How many files may wait.")] = 8,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DEEPFAKE_TOKEN",
+            help="Ask for this: the browser's password, or a bearer token. 16 characters or more.",
+        ),
+    ] = None,
+) -> int:
+    """Open a web page on this machine: drop files, watch progress, read reports. And an API.
+
+    Files stay in a private temporary folder until they are examined, reports until the end; then
+    everything is removed. Needs the extra `serve`: pip install 'deepfake\\[serve]'.
+
+    \b
+    Examples:
+      deepfake serve
+      deepfake serve --port 9000 --max-upload-mb 4096
+      DEEPFAKE_TOKEN=$(openssl rand -hex 16) deepfake serve --host 0.0.0.0
+
+    \b
+    Exit status:
+      0  ended by Ctrl-C or SIGTERM
+      2  an error: the address cannot be had, the detector cannot be loaded
+    """
+    overrides = {
+        "host": host,
+        "port": port,
+        "max_upload_mb": max_upload_mb,
+        "queue": queue,
+        "token": token,
+    }
+
+    def command() -> int:
+        from .serve import run
+
+        return run(overrides, detector=detector, device=device and device.value)
+
+    return guarded(command)

@@ -128,9 +128,12 @@ class Scanner:
                 workers.close()
         dismiss()
 
-    def wait(self) -> None:
-        """Wait until the detector is loaded. Raises its CheckpointError or ConfigError."""
-        self._stages.result()
+    @property
+    def detector(self) -> DetectorFacts:
+        """Which detector judges; waits for it. Raises CheckpointError or ConfigError."""
+        checkpoint = self._stages.result().checkpoint
+        card, weights = checkpoint.card, checkpoint.sha256
+        return DetectorFacts(name=card.name, version=card.version, sha256=weights)
 
     def scan(
         self,
@@ -166,14 +169,13 @@ class Scanner:
         dtype = str(stages.dtype).removeprefix("torch.")
         with clock.stage("hash"):
             sha256 = digest.result() if digest else None
-        card, weights = stages.checkpoint.card, stages.checkpoint.sha256
         return Report(
             path=str(path),
             sha256=sha256,
             info=looked.info,
             stats=looked.stats,
             verdict=verdict,
-            detector=DetectorFacts(name=card.name, version=card.version, sha256=weights),
+            detector=self.detector,
             software=software_versions(),
             config=asdict(self._config)
             | {"device": str(stages.device), "dtype": dtype, "batch_size": stages.batch_size},

@@ -1,0 +1,89 @@
+// Files on their way to the server: two at a time, with progress, waiting when its queue is full.
+
+const AT_ONCE = 2;
+const RETRY_MS = 2000;
+
+// `changed(upload)` is called whenever an upload's state, bytes or message change; an upload that
+// has arrived carries the server's `job`.
+export function uploader(changed) {
+  const waiting = [];
+  let sending = 0;
+
+  function next() {
+    while (sending < AT_ONCE && waiting.length) send(waiting.shift());
+  }
+
+  function update(upload, changes) {
+    Object.assign(upload, changes);
+    changed(upload);
+  }
+
+  function send(upload) {
+    sending += 1;
+    const request = new XMLHttpRequest(); // fetch tells nothing about an upload's progress
+    upload.request = request;
+    const finished = (changes) => {
+      sending -= 1;
+      upload.request = null;
+      update(upload, changes);
+      next();
+    };
+    request.upload.addEventListener("progress", (event) => update(upload, { sent: event.loaded }));
+    request.addEventListener("load", () => {
+      const answer = parsed(request.responseText);
+      if (request.status === 201) return finished({ state: "arrived", job: answer });
+      if (request.status === 429 && !upload.cancelled) {
+        finished({ state: "waiting", sent: 0 });
+        upload.timer = setTimeout(() => {
+          waiting.push(upload);
+          next();
+        }, RETRY_MS);
+        return undefined;
+      }
+      return finished({ state: "refused", message: reason(answer, request.status) });
+    });
+    request.addEventListener("error", () =>
+      finished({ state: "refused", message: "the connection broke: is the server still running?" }),
+    );
+    request.addEventListener("abort", () => finished({ state: "cancelled" }));
+    request.open("POST", `/api/jobs?name=${encodeURIComponent(upload.name.slice(-500).toWellFormed?.() ?? "unnamed")}`);
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    update(upload, { state: "sending", sent: 0 });
+    request.send(upload.file);
+  }
+
+  return {
+    add(file, mostBytes) {
+      const upload = { file, name: file.name, size: file.size, sent: 0, state: "waiting", message: null, request: null, timer: null, job: null, cancelled: false };
+      if (mostBytes !== null && file.size > mostBytes) {
+        upload.state = "refused";
+        upload.message = `larger than ${Math.round(mostBytes / 2 ** 20)} MB, the most this server takes`;
+      } else {
+        waiting.push(upload);
+      }
+      changed(upload);
+      next();
+      return upload;
+    },
+    cancel(upload) {
+      upload.cancelled = true;
+      clearTimeout(upload.timer);
+      const place = waiting.indexOf(upload);
+      if (place >= 0) waiting.splice(place, 1);
+      if (upload.request) upload.request.abort();
+      else update(upload, { state: "cancelled" });
+    },
+  };
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function reason(answer, status) {
+  return typeof answer?.detail === "string" ? answer.detail : `the server answered ${status}`;
+}
