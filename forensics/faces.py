@@ -93,6 +93,15 @@ class MtcnnDetector:
         Raises ValueError where a frame is not a uint8 picture.
         """
         pictures = [as_rgb(frame) for frame in frames]
+        return self.detect_small(pictures, [frame.shape[:2] for frame in frames])
+
+    def detect_small(
+        self, pictures: Sequence[NDArray[np.uint8]], full_hws: Sequence[tuple[int, ...]]
+    ) -> list[list[Face]]:
+        """`detect` for RGB pictures that may have been scaled down elsewhere, as `shrink` does it.
+
+        `full_hws`: height and width of the frames that they were, in whose pixels the boxes are.
+        """
         by_size: dict[tuple[int, ...], list[int]] = {}
         for position, picture in enumerate(pictures):
             by_size.setdefault(picture.shape, []).append(position)
@@ -106,25 +115,21 @@ class MtcnnDetector:
         ]
 
         def look(batch: list[int]) -> list[list[Face]]:
-            return self._faces([pictures[position] for position in batch])
+            side = self._config.longest_side
+            small = np.stack([shrink(pictures[position], side) for position in batch])
+            if min(small.shape[1:3]) < self._config.min_face_px:
+                return [[] for _ in batch]
+            return [
+                to_faces(boxes, points, small.shape[1:3], full_hws[position])[: self._max_faces]
+                for position, (boxes, points) in zip(batch, self._run(small), strict=True)
+            ]
 
         found = map(look, batches) if self._workers is None else self._workers.map(look, batches)
-        faces: list[list[Face]] = [[] for _ in frames]
+        faces: list[list[Face]] = [[] for _ in pictures]
         for batch, faces_of_batch in zip(batches, found, strict=True):
             for position, faces_of_frame in zip(batch, faces_of_batch, strict=True):
                 faces[position] = faces_of_frame
         return faces
-
-    def _faces(self, pictures: list[NDArray[np.uint8]]) -> list[list[Face]]:
-        """Faces of each of the RGB pictures (H, W, 3), which are of one size."""
-        small = np.stack([shrink(picture, self._config.longest_side) for picture in pictures])
-        small_hw, full_hw = small.shape[1:3], pictures[0].shape[:2]
-        if min(small_hw) < self._config.min_face_px:
-            return [[] for _ in pictures]
-        return [
-            to_faces(boxes, points, small_hw, full_hw)[: self._max_faces]
-            for boxes, points in self._run(small)
-        ]
 
     def _run(self, batch: NDArray[np.uint8]) -> list[_Found]:
         """Boxes with probability (N, 5) and landmarks (N, 5, 2) of each frame of (B, H, W, 3)."""

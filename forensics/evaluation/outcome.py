@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from forensics.datasets.manifest import Sample
-from forensics.structures import PersonVerdict, Report
+from forensics.structures import PersonVerdict, Verdict
 
 # `failed` is no answer: the file was missing, a worker died, a bug. A named abstention is `done`.
 State = Literal["pending", "done", "failed"]
@@ -90,9 +90,19 @@ class Engine(Protocol):
 OnOutcome = Callable[[Outcome], None]
 
 
-def outcome_of(unit: Unit, report: Report) -> Outcome:
-    """A report in the ledger's words."""
-    verdict, people = report.verdict, report.verdict.people
+def outcome_of(
+    unit: Unit,
+    verdict: Verdict,
+    *,
+    frames_read: int,
+    seconds: float,
+    sha256: str | None,
+    hide: str,
+) -> Outcome:
+    """A verdict in the ledger's words. `hide`: the path that was read, shown as the file's place:
+    a copy's path means nothing later."""
+    people = verdict.people
+    detail = " ".join(verdict.reasons) if verdict.abstained else ""
     return Outcome(
         place=unit.sample.place,
         condition=unit.condition,
@@ -100,10 +110,10 @@ def outcome_of(unit: Unit, report: Report) -> Outcome:
         probability=verdict.probability,
         score=people[0].score.score if people else None,
         face_px=people[0].score.track.face_px if people else None,
-        frames_read=report.stats.positions_read if report.stats else 0,
-        seconds=report.seconds,
-        sha256=report.sha256,
-        detail=" ".join(verdict.reasons) if verdict.abstained else "",
+        frames_read=frames_read,
+        seconds=seconds,
+        sha256=sha256,
+        detail=detail.replace(hide, unit.sample.place),
         tracks=tuple(_track(person) for person in people),
         frames=tuple(frame for person in people for frame in _frames(person)),
     )
