@@ -39,9 +39,9 @@ _STEP_OVERLAP, _FRAME_OVERLAP = 0.5, 0.7
 _PYRAMID_FACTOR = 0.709  # step of the picture pyramid: the paper's; each step halves the area
 _FIRST_SIDE, _SECOND_SIDE, _THIRD_SIDE = 12, 24, 48  # what the three networks look at, in pixels
 _CHUNK = 512  # candidates per forward pass: bounds memory on pictures full of false candidates
-# Frames that one worker looks at together: what stays in a core's cache. CPU seconds of 32 frames
-# of 640 x 360: 1.3 by fours, 1.4 by eights, 1.8 at once on one core.
-_WORKER_FRAMES = 4
+# Frames that one core looks at together: what stays in its cache. CPU seconds of 32 frames of
+# 640 x 360: 1.3 by fours, 1.4 by eights, 1.8 at once.
+_CORE_FRAMES = 4
 
 _Found = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -106,8 +106,8 @@ class MtcnnDetector:
         for position, picture in enumerate(pictures):
             by_size.setdefault(picture.shape, []).append(position)
         together = self._config.batch_frames
-        if self._workers is not None:
-            together = min(together, _WORKER_FRAMES)
+        if self._device.type == "cpu":
+            together = min(together, _CORE_FRAMES)
         batches = [
             positions[start : start + together]
             for positions in by_size.values()

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 # Stage ("loading", "looking", "scoring"), done, total.
 OnProgress = Callable[[str, int, int], None]
 
-# Faces per forward pass where nobody asks for a number. On a core four of 224 px stay in its cache.
-_CPU_FACES, _GPU_FACES = 4, 32
 # Crops of one file: 7000 faces of 224 px. A crowd in 4096 frames would be 39 GB.
 _CROP_BYTES = 2**30
 
@@ -78,7 +76,7 @@ class _Stages:
     faces: FaceDetector
     device: torch.device
     dtype: torch.dtype
-    workers: Workers | None  # of the CPU; a GPU takes large batches instead
+    workers: Workers | None
     batch_size: int
 
 
@@ -264,6 +262,7 @@ class Scanner:
         from forensics.checkpoint import Checkpoint, load_checkpoint
         from forensics.faces import MtcnnDetector
         from forensics.runtime import autocast_dtype, choose_device, compute_workers
+        from forensics.scoring import faces_per_pass
 
         config = self._config
         device = choose_device(config.device)
@@ -286,7 +285,7 @@ class Scanner:
             device=device,
             dtype=autocast_dtype(device),
             workers=workers,
-            batch_size=config.batch_size or (_GPU_FACES if workers is None else _CPU_FACES),
+            batch_size=faces_per_pass(config.batch_size, device),
         )
 
 

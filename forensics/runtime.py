@@ -96,8 +96,10 @@ class Workers:
 
 
 def compute_workers(device: torch.device) -> Workers | None:
-    """As many workers as PyTorch has threads here; None for a GPU, which takes large batches."""
-    return Workers(torch.get_num_threads()) if device.type == "cpu" else None
+    """As many workers as PyTorch has threads here. None where they would not help: on a GPU, which
+    takes large batches, and where one thread was asked for, which may be the caller's own."""
+    num_threads = torch.get_num_threads()
+    return Workers(num_threads) if device.type == "cpu" and num_threads > 1 else None
 
 
 def _compute_alone(all_there: threading.Barrier) -> None:

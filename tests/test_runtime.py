@@ -154,8 +154,15 @@ def test_an_error_in_a_worker_reaches_the_caller() -> None:
     workers.close()
 
 
-def test_a_gpu_has_no_workers() -> None:
-    assert runtime.compute_workers(torch.device("meta")) is None
-    workers = runtime.compute_workers(torch.device("cpu"))
-    assert workers is not None
-    workers.close()
+def test_workers_are_for_several_cores_only() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert runtime.compute_workers(torch.device("meta")) is None
+        workers = runtime.compute_workers(torch.device("cpu"))
+        assert workers is not None
+        workers.close()
+        torch.set_num_threads(1)
+        assert runtime.compute_workers(torch.device("cpu")) is None
+    finally:
+        torch.set_num_threads(before)
