@@ -106,11 +106,6 @@ def load_checkpoint(
         card, model = _restore_onnx(data, str(path))
     else:
         card, model = _restore(data, str(path))
-    for part in model.modules():
-        # efficientnet-pytorch's activation saves memory in training and costs a fifth of a scan.
-        plain = getattr(part, "set_swish", None)
-        if callable(plain):
-            plain(memory_efficient=False)
     # Kernels in the memory order of their input (see preprocess): the faster one for convolutions.
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore
     return Checkpoint(card=card, model=model, sha256=hashlib.sha256(data).hexdigest(), path=path)

@@ -13,7 +13,7 @@ from forensics.models.convit import CONVIT_VARIANTS, ConViT
 from forensics.models.cross_efficient_vit import CrossEfficientViT
 from forensics.models.cvt import CVT_VARIANTS, CvT
 from forensics.models.efficient_vit import EfficientViT
-from forensics.models.efficientnet import EXTRACTORS, EfficientNetClassifier
+from forensics.models.efficientnet import EFFICIENTNET_VARIANTS, EfficientNetClassifier
 from forensics.models.hybrid import Hybrid
 from forensics.models.published import PublishedCrossEfficientViT, PublishedEfficientViT
 from forensics.models.vit import VIT_VARIANTS, ViT
@@ -29,7 +29,7 @@ MODELS: dict[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
     **{name: (ConViT, words) for name, words in CONVIT_VARIANTS.items()},
     **{name: (CvT, words) for name, words in CVT_VARIANTS.items()},
     **{name: (CMT, words) for name, words in CMT_VARIANTS.items()},
-    **{name: (EfficientNetClassifier, {"extractor": name}) for name in EXTRACTORS},
+    **{name: (EfficientNetClassifier, words) for name, words in EFFICIENTNET_VARIANTS.items()},
 }
 
 

@@ -75,6 +75,14 @@ def grid_side(image_size: int, patch_size: int) -> int:
     return image_size // patch_size
 
 
+def as_patches(x: Tensor, side: int) -> Tensor:
+    """(B, C, G, G) -> (B, N, side * side * C): patches row by row, places before channels."""
+    b, c, g, _ = x.shape
+    n = g // side
+    x = x.view(b, c, n, side, n, side).permute(0, 2, 4, 3, 5, 1)
+    return x.reshape(b, n * n, side * side * c)
+
+
 def require_heads(width: int, heads: int) -> None:
     """Raises ValueError where the heads do not divide the width."""
     if heads < 1 or width % heads != 0:

@@ -10,14 +10,14 @@ Legend: B images, N tokens, D width, h heads, d head width (64).
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
-from efficientnet_pytorch import EfficientNet  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forensics.models.layers import as_logits, grid_side, require_size
+from forensics.models.efficientnet import efficientnet
+from forensics.models.layers import as_logits, as_patches, grid_side, require_size
 
 _HEAD_WIDTH = 64
 _POSITIONS = 32  # rows of the position table: the batch size it was trained with
@@ -113,28 +113,15 @@ class _Transformer(nn.Module):
 
 
 def _features(network: nn.Module, x: Tensor, last_block: int | None) -> Tensor:
-    """The map after block `last_block`, or after the head convolution. Raises ValueError where
-    there is no such block."""
-    net = cast("EfficientNet", network)
+    """The map after block `last_block`, or after the head convolution. The network is whole, with
+    the classifier that the published files hold and nothing uses."""
+    net = cast(Any, network)
     if last_block is None:
-        return cast(Tensor, net.extract_features(x))  # pyright: ignore[reportUnknownMemberType]
-    x = net._swish(net._bn0(net._conv_stem(x)))  # pyright: ignore
-    for block in list(net._blocks)[: last_block + 1]:  # pyright: ignore
+        return cast(Tensor, net.extract_features(x))
+    x = net._swish(net._bn0(net._conv_stem(x)))
+    for block in list(net._blocks)[: last_block + 1]:
         x = cast(Tensor, block(x))
     return x
-
-
-def _extractor(name: str, image_size: int) -> nn.Module:
-    """Whole, with the classifier that the published files hold and nothing uses."""
-    return cast(nn.Module, EfficientNet.from_name(name, image_size=image_size))  # pyright: ignore
-
-
-def _as_patches(x: Tensor, side: int) -> Tensor:
-    """(B, C, G, G) -> (B, N, side * side * C), places before channels."""
-    b, c, g, _ = x.shape
-    n = g // side
-    x = x.view(b, c, n, side, n, side).permute(0, 2, 4, 3, 5, 1)
-    return x.reshape(b, n * n, side * side * c)
 
 
 class PublishedEfficientViT(nn.Module):
@@ -159,8 +146,8 @@ class PublishedEfficientViT(nn.Module):
     ) -> None:
         super().__init__()
         self.image_size, self.patch_size = image_size, patch_size
-        grid_side(image_size // 32, patch_size)
-        self.efficient_net = _extractor(extractor, image_size)
+        grid_side(-(-image_size // 32), patch_size)
+        self.efficient_net = efficientnet(extractor, image_size)
         channels = cast(int, self.efficient_net._conv_head.out_channels)  # pyright: ignore
         self.pos_embedding = nn.Parameter(torch.randn(_POSITIONS, 1, width))
         self.patch_to_embedding = nn.Linear(patch_size**2 * channels, width)
@@ -181,7 +168,7 @@ class PublishedEfficientViT(nn.Module):
         if x.shape[0] > _POSITIONS:
             raise ValueError(f"the published form takes at most {_POSITIONS} images at once")
         x = self.patch_to_embedding(
-            _as_patches(_features(self.efficient_net, x, None), self.patch_size)
+            as_patches(_features(self.efficient_net, x, None), self.patch_size)
         )
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         x = self.dropout(x + self.pos_embedding[: x.shape[0]])
@@ -203,7 +190,7 @@ class _Embedder(nn.Module):
     ) -> None:
         super().__init__()
         self.last_block, self.patch_size = last_block, patch_size
-        self.efficient_net = _extractor(extractor, image_size)
+        self.efficient_net = efficientnet(extractor, image_size)
         self.to_patch_embedding = nn.Sequential(
             nn.Identity(), nn.Linear(patch_size**2 * channels, width)
         )
@@ -214,7 +201,7 @@ class _Embedder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _as_patches(_features(self.efficient_net, x, self.last_block), self.patch_size)
+        x = as_patches(_features(self.efficient_net, x, self.last_block), self.patch_size)
         x = self.to_patch_embedding(x)
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         return self.dropout(x + self.pos_embedding[:, : x.shape[1]])
@@ -326,7 +313,7 @@ class PublishedCrossEfficientViT(nn.Module):
     ) -> None:
         super().__init__()
         self.image_size = image_size
-        whole = _extractor(extractor, image_size)
+        whole = efficientnet(extractor, image_size)
         last = cast(int, whole._conv_head.out_channels)  # pyright: ignore
         early = cast(int, list(whole._blocks)[2]._bn2.num_features)  # pyright: ignore
         self.sm_image_embedder = _Embedder(
