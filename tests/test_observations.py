@@ -25,7 +25,7 @@ def frames(count: int, height: int = 40, width: int = 60) -> Iterator[Frame]:
 def test_every_frame_is_in_one_batch_in_order(count: int, most: int, sizes: list[int]) -> None:
     seen = [[frame.index for frame in batch] for batch in batches(frames(count), most)]
     assert [len(batch) for batch in seen] == sizes
-    assert sum(seen, []) == list(range(count))
+    assert [index for batch in seen for index in batch] == list(range(count))
 
 
 def test_large_frames_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
