@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from .data import data
+from .extract import extract
 from .terminal import ERROR, error_line, guarded
 
 
@@ -65,6 +66,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data, name="data")
+app.command()(extract)
 
 
 def _version(wanted: bool) -> None:
