@@ -4,7 +4,8 @@ ForensicsError
 ├── MediaError        a file could not be examined; `label` names the abstention it ends in
 ├── CheckpointError   weights, card and network do not belong together
 ├── ConfigError       an option or a configuration key is wrong
-└── ManifestError     a data set's list of files is wrong
+├── ManifestError     a data set's list of files is wrong
+└── ReportError       a report cannot be read, signed or compared
 """
 
 from __future__ import annotations
@@ -36,3 +37,7 @@ class ConfigError(ForensicsError):
 
 class ManifestError(ForensicsError):
     """A manifest names something that does not exist or contradicts itself."""
+
+
+class ReportError(ForensicsError):
+    """A report cannot be read, signed or compared."""
