@@ -98,7 +98,7 @@ def scan(
     ],
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print JSON, one line per file (schema deepfake-report/1)."),
+        typer.Option("--json", help="Print JSON, one line per file (schema deepfake-report/2)."),
     ] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print CSV, one row per file below a header.")

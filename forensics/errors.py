@@ -6,6 +6,7 @@ ForensicsError
 ├── ConfigError       an option or a configuration key is wrong
 ├── ManifestError     a data set's list of files is wrong
 ├── TrainingError     a training run cannot start, or cannot go on
+├── ReportError       a report cannot be read, signed or compared
 └── ScanCancelled     a scan was ended from outside, see `forensics.video.cancellation`
 """
 
@@ -42,6 +43,10 @@ class ManifestError(ForensicsError):
 
 class TrainingError(ForensicsError):
     """A training run cannot start or go on; the text says what is kept and how to continue."""
+
+
+class ReportError(ForensicsError):
+    """A report cannot be read, signed or compared."""
 
 
 class ScanCancelled(ForensicsError):

@@ -51,7 +51,7 @@ def test_the_schema_is_valid_and_lists_exactly_the_labels_there_are() -> None:
 def test_a_verdict_follows_the_schema_and_holds_the_keys_of_the_issue() -> None:
     document = to_document(judged())
     check(document)
-    assert document["schema"] == "deepfake-report/1"
+    assert document["schema"] == "deepfake-report/2"
     assert {
         *("path", "sha256", "container", "codec", "width", "height", "duration_s"),
         *("declared_frames", "decoded_frames", "coverage"),
