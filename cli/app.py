@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .data import data
+from .extract import extract
 from .terminal import ERROR, error_line, guarded
 
 
@@ -63,6 +65,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data, name="data")
+app.command()(extract)
 
 
 def _version(wanted: bool) -> None:

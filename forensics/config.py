@@ -132,6 +132,27 @@ class ScanConfig:
             raise ValueError(f"threshold must lie between 0 and 1, not at {self.threshold}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractionConfig:
+    """How training crops are cut out of videos."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    frames: int = 32  # per video, evenly spaced, as in scanning
+    # Scanning cuts at 1.3: room to shift, turn and scale by a fifth, and for the context that
+    # blending needs (a tight crop has none).
+    margin: float = 1.8
+    size: int = 320  # at most: 1.3 of 1.8 of it is 231 px, what networks of 224 px look at
+    picture: Literal["jpg", "png"] = "jpg"
+    # Of JPEG, without chroma subsampling: the crop's own compression must not drown the video's.
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        _require_within(
+            self, frames=(1, 4096), margin=(1.0, 10.0), size=(16, 4096), quality=(1, 100)
+        )
+
+
 def load_config(cls: type[T], mapping: Mapping[str, Any], source: str) -> T:
     """Build a `cls` from a mapping; `source` (a file name, "command line") goes into errors.
 

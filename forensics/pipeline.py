@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 # Stage ("loading", "looking", "scoring"), done, total.
 OnProgress = Callable[[str, int, int], None]
 
-# Full-resolution frames held at once: five of 4K, sixteen of 1080p.
-_BATCH_BYTES = 128 * 2**20
 # Crops of one file: 7000 faces of 224 px. A crowd in 4096 frames would be 39 GB.
 _CROP_BYTES = 2**30
 
@@ -189,6 +187,8 @@ class Scanner:
 
         `looked` keeps what was learned when a MediaError ends this early.
         """
+        from forensics.observations import batches
+
         config, done = self._config, 0
         with clock.stage("open"):
             session = open_video(path, decoder=config.decoder, limits=config.limits)
@@ -196,7 +196,7 @@ class Scanner:
             looked.info = session.info
             positions = _positions(config, session.info, path)
             frames = session.frames(positions)
-            for batch in _batches(frames, config.faces.batch_frames, clock):
+            for batch in batches(_timed(frames, clock), config.faces.batch_frames):
                 if not self._stages.done():
                     on_progress("loading", 0, len(positions))
                 with clock.stage("load"):
@@ -261,41 +261,21 @@ def _positions(config: ScanConfig, info: VideoInfo, path: Path) -> NDArray[np.fl
     return positions
 
 
-def _batches(frames: Iterator[Frame], most: int, clock: Clock) -> Iterator[list[Frame]]:
-    """At most `most` frames and about 128 MB at once: 16 frames of 4K would be 400 MB.
-
-    A batch is emptied when the next one is asked for, so that never two are held.
-    """
-    batch: list[Frame] = []
+def _timed(frames: Iterator[Frame], clock: Clock) -> Iterator[Frame]:
+    """The same frames; the wait for the child, which decodes ahead, counts as decoding."""
     while True:
-        with clock.stage("decode"):  # the wait for the child, which decodes ahead
+        with clock.stage("decode"):
             frame = next(frames, None)
-        if frame is not None:
-            batch.append(frame)
-        size = sum(member.pixels.nbytes for member in batch)
-        full = len(batch) >= most or size + size // max(len(batch), 1) > _BATCH_BYTES
-        if batch and (full or frame is None):
-            yield batch
-            batch.clear()
         if frame is None:
             return
+        yield frame
 
 
 def _faces_of(batch: list[Frame], stages: _Stages, clock: Clock) -> list[Observation]:
-    from forensics.crops import cut, picture_area, square_box
+    from forensics.observations import observe
 
-    preprocessing = stages.checkpoint.card.preprocessing
+    cutting = stages.checkpoint.card.preprocessing
     with clock.stage("detect"):
         faces = stages.faces.detect([frame.pixels for frame in batch])
-    observations: list[Observation] = []
     with clock.stage("crop"):
-        for frame, found in zip(batch, faces, strict=True):
-            area = picture_area(frame.pixels) if found else (0, 0, 0, 0)
-            for face in found:
-                box = square_box(face.xyxy, preprocessing.margin, area)
-                crop = cut(frame.pixels, box, preprocessing.size)
-                seen = Observation(
-                    frame_index=frame.index, time_s=frame.time_s, face=face, crop=crop
-                )
-                observations.append(seen)
-    return observations
+        return observe(batch, faces, margin=cutting.margin, size=cutting.size)

@@ -14,6 +14,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -68,14 +69,16 @@ def write_unit(folder: Path, unit: int, outcomes: Iterable[Outcome], *, margin: 
     parts = _Parts(shards, unit)
     try:
         lines = [_write_row(parts, outcome, margin) for outcome in outcomes]
-    finally:
         parts.close()
+    except BaseException:
+        parts.discard()  # on a full disk the room is needed
+        raise
     places = parts.publish()
     for line in lines:
         for crop in line["crops"]:
             crop["shard"], crop["offset"], crop["size"] = places[crop.pop("member")]
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    _write_durably(_index_file(folder, unit), text.encode())
+    write_durably(_index_file(folder, unit), text.encode())
 
 
 class _Parts:
@@ -102,10 +105,20 @@ class _Parts:
         """End the shard that is being written; a further sample begins another."""
         if self._writer is not None:
             self._writer.close()
-            self._writer = None
             self._files[-1].flush()
             os.fsync(self._files[-1].fileno())
             self._files[-1].close()
+            self._writer = None
+
+    def discard(self) -> None:
+        """Remove what was written; what fails on the way has failed before."""
+        if self._writer is not None:
+            with suppress(OSError, ValueError):  # as tarfile ends a stream it cannot write
+                self._writer.close()
+        for file in self._files:
+            with suppress(OSError):
+                file.close()
+            Path(file.name).unlink(missing_ok=True)
 
     def publish(self) -> dict[str, tuple[str, int, int]]:
         """Give the shards their names. Member -> shard, offset of its content, size in bytes."""
@@ -133,7 +146,9 @@ def _write_row(parts: _Parts, outcome: Outcome, margin: float) -> dict[str, Any]
             "frame_xyxy": _rounded(crop.frame_xyxy),
             "landmarks": None if np.isnan(crop.landmarks).any() else _rounded(crop.landmarks),
         }
-        told = {**facts, **numbers, "row": outcome.row, "margin": margin}
+        # Rows of pictures were cut by somebody else.
+        cut_at = margin if outcome.sample.kind == "video" else None
+        told = {**facts, **numbers, "row": outcome.row, "margin": cut_at}
         parts.write({"__key__": key, crop.suffix: crop.encoded, "json": json.dumps(told).encode()})
         crops.append({"key": key, "member": f"{key}.{crop.suffix}", **numbers})
     return {
@@ -213,8 +228,8 @@ def write_columns(folder: Path, units: int) -> int:
         else:
             np.save(partial / f"{name}.npy", column)
     names = {name: list(table) for name, table in tables.items()}
-    _write_durably(partial / NAMES_FILE, json.dumps(names).encode())
-    _write_durably(folder / "skipped.csv", skipped.getvalue().encode("utf-8", "surrogateescape"))
+    write_durably(partial / NAMES_FILE, json.dumps(names).encode())
+    write_durably(folder / "skipped.csv", skipped.getvalue().encode("utf-8", "surrogateescape"))
     final = folder / COLUMNS_FOLDER
     shutil.rmtree(final, ignore_errors=True)
     partial.replace(final)
@@ -226,7 +241,8 @@ def _index_file(folder: Path, unit: int) -> Path:
     return folder / "index" / f"{unit:06d}.jsonl"
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes) -> None:
+    """Write whole or not at all, and to the disk itself: a power cut does not undo it."""
     partial = path.with_name(f"{path.name}.part")
     with partial.open("wb") as file:
         file.write(data)

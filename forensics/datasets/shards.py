@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from forensics.errors import ManifestError
 
-COLUMNS_FOLDER, NAMES_FILE = "columns", "names.json"
+COLUMNS_FOLDER, NAMES_FILE, SETTINGS_FILE = "columns", "names.json", "extraction.json"
 # What is stored as a number and looked up in `CropStore.names`.
 NAMED = (
     "video",
