@@ -64,6 +64,16 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = 
     return Platt(scale=slope / spread, offset=shift - slope * centre / spread)
 
 
+def class_weights(labels: ArrayLike) -> NDArray[np.float64]:
+    """(N,) weights that add up to N and under which both classes count the same.
+
+    The share of fakes in a data set is nobody's base rate. `labels` (N,) are 0 and 1, both occur.
+    """
+    y = np.asarray(labels)
+    counts = np.bincount(y, minlength=2).astype(np.float64)
+    return (len(y) / 2 / counts)[y]
+
+
 def choose_thresholds(
     probabilities: ArrayLike,
     labels: ArrayLike,

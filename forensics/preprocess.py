@@ -36,10 +36,15 @@ def normalise(crops: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
     size = preprocessing.size
     if crops.ndim != 4 or crops.shape[1:] != (size, size, 3) or crops.dtype != np.uint8:
         raise ValueError(f"crops must be (B, {size}, {size}, 3) uint8, not {crops.shape}")
-    if preprocessing.colour_order == "bgr":
-        crops = np.ascontiguousarray(crops[..., ::-1])
     tensor = torch.from_numpy(crops)  # pyright: ignore[reportUnknownMemberType]
-    x = tensor.permute(0, 3, 1, 2).float()  # (B, 3, S, S)
-    mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
+    return normalise_tensor(tensor, preprocessing)
+
+
+def normalise_tensor(crops: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """The same for a uint8 tensor (B, S, S, 3), on its own device."""
+    if preprocessing.colour_order == "bgr":
+        crops = crops.flip(3)
+    x = crops.permute(0, 3, 1, 2).float()  # (B, 3, S, S)
+    mean = torch.tensor(preprocessing.mean, device=x.device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=x.device).view(1, 3, 1, 1)
     return (x * preprocessing.scale - mean) / std

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -134,14 +135,19 @@ METHODS = [""] * 20 + ["swap"] * 38 + ["reenact"] * 2
 VIDEOS = [f"r{n // 10}" for n in range(20)] + [f"s{n // 19}" for n in range(38)] + ["x"] * 2
 
 
+def codes(names: list[str]) -> NDArray[np.int32]:
+    return np.array([sorted(set(names)).index(name) for name in names], dtype=np.int32)
+
+
 def sampler(batch: int = 8, pairs: int = 0, **changes: object) -> Sampler:
     words: dict[str, object] = {
-        "columns": {"class": LABELS, "method": METHODS},
-        "videos": VIDEOS,
+        "columns": {"class": codes(LABELS), "method": codes(METHODS)},
+        "videos": codes(VIDEOS),
         "seed": 5,
     }
     rows = np.arange(100, 160)
-    return Sampler(rows, LABELS, batch=batch, pairs=pairs, **(words | changes))  # type: ignore
+    labels = np.array([label == "fake" for label in LABELS], np.int8)
+    return Sampler(rows, labels, batch=batch, pairs=pairs, **(words | changes))  # type: ignore
 
 
 def test_batches_are_balanced_by_class_and_method() -> None:
@@ -199,13 +205,16 @@ def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
 def test_a_class_without_crops_is_named() -> None:
     rows = np.arange(4)
 
-    def make(label: str, pairs: int) -> Sampler:
-        return Sampler(
-            rows, [label] * 4, {"class": [label] * 4}, list("abcd"), batch=4, pairs=pairs, seed=0
-        )
+    def make(label: str, pairs: int, blendable: bool = True) -> Sampler:
+        labels = np.full(4, label == "fake", np.int8)
+        known = np.full(4, blendable)
+        columns = {"class": labels}
+        return Sampler(rows, labels, columns, rows, batch=4, pairs=pairs, seed=0, blendable=known)
 
     with pytest.raises(ManifestError, match="holds no fakes; add some, or train on self-blended"):
         make("real", 1)
     with pytest.raises(ManifestError, match="holds no reals"):
         make("fake", 0)
+    with pytest.raises(ManifestError, match="no real of the training split has landmarks"):
+        make("real", 2, blendable=False)
     assert len(make("real", 2).draws(0, 0)) == 2

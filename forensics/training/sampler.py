@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from forensics.errors import ConfigError, ManifestError
 
 Rows = NDArray[np.int64]
+Codes = NDArray[np.integer[Any]]
 # Rows, or the parts they are divided into: a draw takes one part after the other, all alike.
 Tree = Rows | list["Tree"]
 
@@ -40,34 +41,42 @@ class Sampler:
     def __init__(
         self,
         rows: Rows,
-        labels: Sequence[str],
-        columns: Mapping[str, Sequence[Any]],
-        videos: Sequence[str],
+        labels: Codes,
+        columns: Mapping[str, Codes],
+        videos: Codes,
         *,
         batch: int,
         pairs: int,
         seed: int,
+        blendable: NDArray[np.bool_] | None = None,
     ) -> None:
-        """`rows` (N,) are the rows of the store to draw from; `labels` ("real" | "fake"), `videos`
-        and each of `columns` (N,) describe them. Raises ManifestError for a class without crops."""
+        """`rows` (N,) are the rows of the store to draw from; `labels` (1 is fake), `videos` and
+        each of `columns` describe them by one number each (N,). Pairs are made of `blendable`
+        reals (N,), by default of all. Raises ManifestError for a class without crops."""
         self._batch, self._pairs, self._singles = batch, pairs, batch - 2 * pairs
         self._seed, self._rows = seed, rows
         self.steps = max(1, len(rows) // batch)  # of an epoch
-        fake = np.asarray([label == "fake" for label in labels], dtype=bool)
+        fake = labels == 1
         for wanted, count in (("real", int((~fake).sum())), ("fake", int(fake.sum()))):
             if count == 0 and (wanted == "real" or self._singles):
                 raise ManifestError(_empty_class(wanted))
-        keys = [_codes(columns[name]) for name in columns if name != "class"]
-        keys.append(_codes(videos))
+        keys = [columns[name] for name in columns if name != "class"]
+        keys.append(videos)
         at_class = list(columns).index("class") if "class" in columns else None
-        self._reals = _divide(np.flatnonzero(~fake), keys)
+        blended = np.flatnonzero(~fake if blendable is None else ~fake & blendable)
+        if pairs and not len(blended):
+            raise ManifestError(
+                "no real of the training split has landmarks, which self-blended fakes need; "
+                "extract the crops from videos, or train with --set data.self_blended=0"
+            )
+        self._blended = _divide(blended, keys)
         self._halves: list[Tree] = []
         self._all: Tree | None = None
         if at_class == 0 and self._singles:
-            self._halves = [self._reals, _divide(np.flatnonzero(fake), keys)]
+            self._halves = [_divide(np.flatnonzero(part), keys) for part in (~fake, fake)]
         elif columns:
             if at_class is not None:
-                keys.insert(at_class, fake.astype(np.int64))
+                keys.insert(at_class, labels)
             self._all = _divide(np.arange(len(rows)), keys)
         self._shuffled: tuple[int, Rows] | None = None
 
@@ -75,7 +84,7 @@ class Sampler:
         """The pairs, then the single images, of batch `number` of `epoch`."""
         rng = np.random.default_rng((self._seed, epoch, number))
         first = number * (self._pairs + self._singles)
-        chosen = [(_draw(self._reals, rng), True) for _ in range(self._pairs)]
+        chosen = [(_draw(self._blended, rng), True) for _ in range(self._pairs)]
         for slot in range(self._singles):
             chosen.append((self._single(epoch, number, slot, rng), False))
         return [
@@ -139,12 +148,7 @@ def _empty_class(label: str) -> str:
     return f"the training split holds no {label}s; {advice}"
 
 
-def _codes(values: Sequence[Any]) -> Rows:
-    """(N,) numbers from 0, equal where the values are."""
-    return np.unique(np.asarray(values, dtype=str), return_inverse=True)[1].astype(np.int64)
-
-
-def _divide(rows: Rows, keys: Sequence[Rows]) -> Tree:
+def _divide(rows: Rows, keys: Sequence[Codes]) -> Tree:
     if not keys:
         return rows
     order = rows[np.argsort(keys[0][rows], kind="stable")]
