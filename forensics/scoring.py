@@ -1,6 +1,6 @@
 """Tracks -> scores: crops of all tracks in batches through the network, calibrated once, here.
 
-Legend: B crops of one batch, S crop side in pixels, T faces of a track.
+Legend: B crops of one batch, C their side in pixels, S that of a view, T faces of a track.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from forensics import calibration
-from forensics.checkpoint import Checkpoint
+from forensics.checkpoint import Card, Checkpoint
 from forensics.errors import CheckpointError
-from forensics.preprocess import normalise
-from forensics.runtime import Workers
+from forensics.preprocess import look, normalise
+from forensics.runtime import Workers, autocast_dtype
 from forensics.structures import Track, TrackScore
 
 # Faces per forward pass where nobody asks for a number: four of 224 px stay in a core's cache.
@@ -73,6 +73,11 @@ def score_tracks(
     return [_score(track, part, checkpoint) for track, part in zip(tracks, parts, strict=True)]
 
 
+def precision(card: Card, device: torch.device) -> torch.dtype:
+    """bfloat16 where the device is faster with it and the detector was seen to bear it."""
+    return autocast_dtype(device) if card.bfloat16 else torch.float32
+
+
 def faces_per_pass(batch_size: int | None, device: torch.device) -> int:
     """`batch_size`, or what suits the device where it is None. Raises ValueError below 1."""
     if batch_size is None:
@@ -85,14 +90,17 @@ def faces_per_pass(batch_size: int | None, device: torch.device) -> int:
 def _forward(
     crops: NDArray[np.uint8], checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
 ) -> NDArray[np.float64]:
-    """(B, S, S, 3) uint8 -> (B,) float64 logits."""
-    x = normalise(crops, checkpoint.card.preprocessing).to(device)  # (B, 3, S, S)
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
-    ):
-        logits: Tensor = checkpoint.model(x)  # (B,)
-    return logits.to("cpu", torch.float64).numpy()
+    """(B, C, C, 3) uint8 -> (B,) float64 logits, the weighted mean over the views."""
+    total = np.zeros(len(crops), dtype=np.float64)
+    for weight, pictures in look(crops, checkpoint.card.preprocessing):
+        x = normalise(pictures, checkpoint.card.preprocessing).to(device)  # (B, 3, S, S)
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+        ):
+            logits: Tensor = checkpoint.model(x)  # (B,)
+        total += weight * logits.to("cpu", torch.float64).numpy()
+    return total
 
 
 def _score(track: Track, logits: NDArray[np.float64], checkpoint: Checkpoint) -> TrackScore:

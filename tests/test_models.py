@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from forensics.errors import ConfigError
 from forensics.models import MODELS, build
-from forensics.models.fold import fold_batch_norms
+from forensics.models.inference import Pointwise, for_inference
 
 # Small members of each family: name, options, image size.
 SMALL: list[tuple[str, dict[str, object], int]] = [
@@ -177,19 +177,28 @@ def test_a_network_of_ones_own_is_built_from_its_class() -> None:
 
 
 @pytest.mark.parametrize(("name", "options", "size"), SMALL)
-def test_folding_batch_norms_changes_no_logit(
+def test_a_network_made_faster_gives_the_same_logits(
     name: str, options: dict[str, object], size: int
 ) -> None:
     model = build(name, {**options, "image_size": size}).double()
     model.load_state_dict(fill(model.state_dict()))
     model.eval()
-    folded = fold_batch_norms(model)
+    faster = for_inference(model)
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(3)).double()
     with torch.no_grad():
-        torch.testing.assert_close(folded(images), model(images), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(faster(images), model(images), rtol=1e-9, atol=1e-9)
     left, before = (
         sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-        for network in (folded, model)
+        for network in (faster, model)
     )
     # CMT normalises after its activations: those norms stay.
     assert left == 0 or (left < before and ("cmt" in name or options.get("transformer") == "cmt"))
+    pointwise = [
+        part
+        for part in faster.modules()
+        if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1) and part.stride == (1, 1)
+    ]
+    assert pointwise == []
+    assert (faster is model) == (not any(isinstance(p, nn.Conv2d) for p in model.modules()))
+    if "efficient" in name:
+        assert any(isinstance(part, Pointwise) for part in faster.modules())

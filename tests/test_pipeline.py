@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 import forensics
-from forensics import Scanner, pipeline, runtime
+from forensics import Scanner, pipeline
 from forensics.config import FacesConfig, Limits, SamplingConfig, ScanConfig
 from forensics.crops import face_crop
 from forensics.errors import (
@@ -135,12 +135,8 @@ def test_each_person_is_one_track_with_their_own_boxes(
 
 
 def test_the_logits_are_those_of_the_crops_that_training_cuts(
-    clips: dict[str, Path], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    clips: dict[str, Path], tiny_checkpoint: Path
 ) -> None:
-    def exact(_: torch.device) -> torch.dtype:
-        return torch.float32
-
-    monkeypatch.setattr(runtime, "autocast_dtype", exact)
     config = ScanConfig(device="cpu", sampling=SamplingConfig(frames=4))
     (person,) = with_config(tiny_checkpoint, config, clips["one"]).verdict.people
     checkpoint = forensics.load_checkpoint(tiny_checkpoint)

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from torch import Tensor, nn
 
+from forensics import scoring
 from forensics.calibration import Platt
 from forensics.checkpoint import Card, Checkpoint
 from forensics.errors import CheckpointError
 from forensics.models import build
 from forensics.preprocess import Preprocessing, normalise
 from forensics.runtime import Workers
-from forensics.scoring import AGGREGATIONS, score_tracks
+from forensics.scoring import AGGREGATIONS, precision, score_tracks
 from forensics.structures import Thresholds, Track, TrackScore
 from forensics.verdict import EvidenceRules
 
@@ -209,6 +210,17 @@ def test_a_persons_probability_depends_on_nobody_and_nothing_else(
     together = score([people[index] for index in chosen], trained, batch_size)
     for index, item in zip(chosen, together, strict=True):
         assert item.probability == pytest.approx(alone[index].probability, abs=1e-4)
+
+
+def test_bfloat16_is_for_detectors_that_were_seen_to_bear_it(
+    trained: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def able(_: torch.device) -> torch.dtype:
+        return torch.bfloat16
+
+    monkeypatch.setattr(scoring, "autocast_dtype", able)
+    assert precision(trained.card, CPU) == torch.float32
+    assert precision(replace(trained.card, bfloat16=True), CPU) == torch.bfloat16
 
 
 def test_bfloat16_moves_the_probabilities_of_random_weights_by_little(trained: Checkpoint) -> None:

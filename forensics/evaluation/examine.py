@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from forensics.checkpoint import Checkpoint
+from forensics.checkpoint import Card, Checkpoint
 from forensics.config import ScanConfig
 from forensics.errors import (
     CheckpointError,
@@ -24,8 +24,8 @@ from forensics.evaluation.run import Judge
 from forensics.evaluation.storage import stored
 from forensics.faces import FaceDetector
 from forensics.pipeline import Scanner
-from forensics.runtime import autocast_dtype, choose_device
-from forensics.scoring import score_tracks
+from forensics.runtime import choose_device
+from forensics.scoring import precision, score_tracks
 from forensics.verdict import abstain, decide
 from forensics.video import Cancellation
 
@@ -87,7 +87,7 @@ class Examiner:
                 path,
                 unit.sample,
                 frames=self._config.sampling.frames,
-                size=card.preprocessing.size,
+                size=card.preprocessing.crop_size,
             )
             read = len(track.times_s)
             device = choose_device(self._config.device)
@@ -96,7 +96,7 @@ class Examiner:
                 self._checkpoint,
                 batch_size=self._config.batch_size,
                 device=device,
-                dtype=autocast_dtype(device),
+                dtype=precision(card, device),
             )
             verdict = decide(scores, None, None, thresholds=card.thresholds, rules=card.evidence)
         except MediaError as error:
@@ -113,7 +113,8 @@ class Examiner:
 
 def judge_of(checkpoint: Checkpoint, config: ScanConfig) -> Judge:
     """The detector as a run knows it, with everything that changes its scores."""
-    card, (_, dtype) = checkpoint.card, shared_precision(config)
+    card = checkpoint.card
+    _, dtype = shared_precision(card, config)
     settings = asdict(config)
     # Where it computes and how many faces at a time is not what it computes.
     for name in ("device", "batch_size", "threshold"):
@@ -129,7 +130,8 @@ def judge_of(checkpoint: Checkpoint, config: ScanConfig) -> Judge:
             " suspicious person seen sufficiently",
             "frame_score": "the most suspicious face of the frame",
             "crop_margin": card.preprocessing.margin,
-            "crop_size": card.preprocessing.size,
+            "crop_size": card.preprocessing.crop_size,
+            "views": [asdict(view) for view in card.preprocessing.views],
             "min_frames": card.evidence.min_frames,
             "min_face_px": card.evidence.min_face_px,
             "dtype": str(dtype).removeprefix("torch."),
@@ -137,7 +139,7 @@ def judge_of(checkpoint: Checkpoint, config: ScanConfig) -> Judge:
     )
 
 
-def shared_precision(config: ScanConfig) -> tuple[torch.device, torch.dtype]:
+def shared_precision(card: Card, config: ScanConfig) -> tuple[torch.device, torch.dtype]:
     """Where and in which type a scan with this configuration computes on this machine."""
     device = choose_device(config.device)
-    return device, autocast_dtype(device)
+    return device, precision(card, device)

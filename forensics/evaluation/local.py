@@ -52,7 +52,7 @@ class LocalEngine:
 
     def outcomes(self, units: Iterator[Unit]) -> Iterator[Outcome]:
         """As they finish. Closed early, it ends what is under way within moments."""
-        device, dtype = shared_precision(self._config)
+        device, dtype = shared_precision(self._checkpoint.card, self._config)
         running = _Running()
         with ExitStack() as stack:
             checkpoint, faces = self._checkpoint, self._faces
