@@ -31,6 +31,7 @@ from forensics.calibration import Platt
 from forensics.config import load_config
 from forensics.errors import CheckpointError, ConfigError
 from forensics.models import build
+from forensics.models.fold import fold_batch_norms
 from forensics.preprocess import Preprocessing
 from forensics.structures import Thresholds
 from forensics.verdict import EvidenceRules
@@ -89,13 +90,17 @@ def shipped() -> dict[str, Path]:
 
 
 def load_checkpoint(
-    name_or_path: str | Path = DEFAULT_DETECTOR, *, device: torch.device | str = "cpu"
+    name_or_path: str | Path = DEFAULT_DETECTOR,
+    *,
+    device: torch.device | str = "cpu",
+    fold: bool = False,
 ) -> Checkpoint:
     """Load a shipped detector by name, or a checkpoint file by path.
 
     The weights' hash is verified and the network rebuilt from the card alone. A file that bears a
-    shipped detector's name is reached as `./name`. Raises CheckpointError, one line, when anything
-    is missing or does not fit.
+    shipped detector's name is reached as `./name`. With `fold` its batch norms go into convolutions
+    where they can: for inference alone, logits move by rounding. ONNX files are folded when they
+    are written. Raises CheckpointError, one line, when anything is missing or does not fit.
     """
     path = _locate(name_or_path)
     try:
@@ -106,6 +111,8 @@ def load_checkpoint(
         card, model = _restore_onnx(data, str(path))
     else:
         card, model = _restore(data, str(path))
+        if fold:
+            model = fold_batch_norms(model)
     # Kernels in the memory order of their input (see preprocess): the faster one for convolutions.
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore
     return Checkpoint(card=card, model=model, sha256=hashlib.sha256(data).hexdigest(), path=path)

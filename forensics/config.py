@@ -124,6 +124,9 @@ class ScanConfig:
     device: str = "auto"
     batch_size: int = 32  # faces per forward pass
     threshold: float | None = None  # replaces the card's threshold for likely_fake
+    # Batch norms into convolutions as the detector is loaded: less time, other rounding. Off, so
+    # that a score does not depend on how it was computed. A loaded Checkpoint is used as it is.
+    fold: bool = False
 
     def __post_init__(self) -> None:
         _require_within(self, batch_size=(1, 2**20), threshold=(0.0, 1.0))

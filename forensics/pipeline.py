@@ -229,7 +229,7 @@ class Scanner:
         if isinstance(checkpoint, Checkpoint):
             checkpoint.model.to(device)
         else:
-            checkpoint = load_checkpoint(checkpoint, device=device)
+            checkpoint = load_checkpoint(checkpoint, device=device, fold=config.fold)
         return _Stages(
             checkpoint=checkpoint,
             faces=face_detector

@@ -15,6 +15,7 @@ from torch import Tensor
 from forensics import calibration
 from forensics.checkpoint import Checkpoint
 from forensics.errors import CheckpointError
+from forensics.models.published import first_position
 from forensics.preprocess import normalise
 from forensics.structures import Track, TrackScore
 
@@ -39,20 +40,22 @@ def score_tracks(
     """Score every face of every track; one TrackScore per track, in the order given.
 
     Crops must have been cut as the checkpoint's card says (ValueError otherwise); its model must be
-    on `device`. `dtype` other than float32 runs under autocast. `on_progress` gets (faces done,
-    faces in all) after each batch. Raises CheckpointError when the network answers with a value
-    that is not finite.
+    on `device`. A face's score does not depend on its place in a batch (see `first_position`).
+    `dtype` other than float32 runs under autocast. `on_progress` gets (faces done, faces in all)
+    after each batch. Raises CheckpointError when the network answers with a value that is not
+    finite.
     """
     if batch_size < 1:
         raise ValueError("batch_size must be at least 1")
     # Batches run across tracks: ten people seen twice cost one pass, not ten.
     places = [(track, t) for track in tracks for t in range(len(track.times_s))]
     logits = np.empty(len(places), dtype=np.float64)
-    for start in range(0, len(places), batch_size):
-        crops = np.stack([track.crops[t] for track, t in places[start : start + batch_size]])
-        logits[start : start + len(crops)] = _forward(crops, checkpoint, device, dtype)
-        if on_progress is not None:
-            on_progress(start + len(crops), len(places))
+    with first_position(checkpoint.model):
+        for start in range(0, len(places), batch_size):
+            crops = np.stack([track.crops[t] for track, t in places[start : start + batch_size]])
+            logits[start : start + len(crops)] = _forward(crops, checkpoint, device, dtype)
+            if on_progress is not None:
+                on_progress(start + len(crops), len(places))
     if not np.all(np.isfinite(logits)):
         raise CheckpointError(f"{checkpoint.path}: the network gave a value that is not finite")
     ends = np.cumsum([len(track.times_s) for track in tracks])

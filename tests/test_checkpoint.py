@@ -563,3 +563,13 @@ def test_a_cards_json_says_everything_about_using_the_weights(saved: Path) -> No
         "licence",
         "weights_sha256",
     }
+
+
+def test_batch_norms_are_folded_on_request(tiny_checkpoint: Path) -> None:
+    plain, folded = (load_checkpoint(tiny_checkpoint, fold=fold) for fold in (False, True))
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in c.model.modules()) for c in (plain, folded)]
+    assert norms == [49, 0]
+    images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(folded.model(images), plain.model(images), rtol=0, atol=1e-4)
+    assert (folded.card, folded.sha256) == (plain.card, plain.sha256)

@@ -116,6 +116,21 @@ def test_a_clip_ends_in_a_verdict_whose_report_can_be_checked(
     assert sum(report.timings_s.values()) <= report.seconds
 
 
+def test_a_scan_folds_batch_norms_on_request(
+    clips: dict[str, Path], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exact(_: torch.device) -> torch.dtype:
+        return torch.float32
+
+    monkeypatch.setattr(runtime, "autocast_dtype", exact)
+    plain, folded = (
+        with_config(tiny_checkpoint, ScanConfig(device="cpu", fold=fold), clips["one"])
+        for fold in (False, True)
+    )
+    assert folded.config["fold"] is True
+    assert folded.verdict.probability == pytest.approx(plain.verdict.probability, abs=1e-4)
+
+
 def test_each_person_is_one_track_with_their_own_boxes(
     scanner: Scanner, clips: dict[str, Path]
 ) -> None:
