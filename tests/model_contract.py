@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,56 +15,92 @@ from torch import Tensor, nn
 
 from forensics.calibration import Platt
 from forensics.checkpoint import Card, load_checkpoint, save_checkpoint
+from forensics.export import export_onnx
 from forensics.models import build
+from forensics.models.cmt import CmtBlock
+from forensics.models.inference import for_inference
+from forensics.models.published import first_position
 from forensics.preprocess import Preprocessing
 from forensics.structures import Thresholds
 from forensics.verdict import EvidenceRules
 
 
-def check(
-    name: str, options: dict[str, object], size: int, folder: Path, *, batch_matters: bool = False
-) -> None:
-    """Forward, backward, odd batches, determinism, bf16, and a checkpoint's way there and back."""
+def check(name: str, options: Mapping[str, object], size: int, folder: Path) -> None:
+    """Forward, backward, odd batches, determinism, bf16, folding, and the ways through a checkpoint
+    and through ONNX and back: a new family is tested by calling this."""
     words = {**options, "image_size": size}
     model = build(name, words)
     assert model.image_size == size
     model.load_state_dict(fill(model.state_dict()))
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(3, 3, size, size, generator=generator)
-
-    model.train()
-    loss = model(images).square().sum()
-    loss.backward()
-    silent = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert not [n for n in silent if not _unused(n)], silent
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
-
-    model.load_state_dict(fill(model.state_dict()))  # the statistics moved in training mode
+    images = torch.randn(7, 3, size, size, generator=torch.Generator().manual_seed(1))
+    _learns(model, images[:3])
+    model.load_state_dict(fill(model.state_dict()))  # training has moved it
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), first_position(model):
         logits: Tensor = model(images)
-        assert logits.shape == (3,)
+        assert logits.shape == (7,)
         assert torch.equal(model(images), logits)
-        assert model(images[:1]).shape == (1,)
-        if not batch_matters:
-            alone = torch.cat([model(image[None]) for image in images])
-            torch.testing.assert_close(alone, logits, rtol=1e-4, atol=1e-4)
+        alone = torch.cat([model(image[None]) for image in images])
+        torch.testing.assert_close(alone, logits, rtol=1e-4, atol=1e-4)
         with torch.autocast("cpu", torch.bfloat16):
             half = model(images).float()
-    assert torch.isfinite(half).all()
-    assert (half - logits).abs().max() < 0.1 * logits.abs().max().clamp_min(1)
+        near = 0.1 * logits.abs().max().clamp_min(1)
+        assert (half - logits).abs().max() < near
+        _is_made_faster(model, images[:2].double())
 
-    path = folder / f"{name}.safetensors"
-    save_checkpoint(path, model, card(name, words, size))
-    loaded = load_checkpoint(path).model
+        path = folder / "made.safetensors"
+        save_checkpoint(path, model, card(name, words, size))
+        loaded = load_checkpoint(path)
+        with first_position(loaded.model):  # weights are stored in half
+            assert (loaded.model(images) - logits).abs().max() < 0.2 * near
+    exported = folder / "made.onnx"
+    assert export_onnx(loaded, exported) <= 1e-3
+    other = load_checkpoint(exported)
+    assert replace(other.card, weights_sha256="") == replace(loaded.card, weights_sha256="")
+    with torch.no_grad(), first_position(loaded.model):
+        assert (other.model(images) - loaded.model(images)).abs().max() <= 1e-3
+
+
+def _learns(model: nn.Module, images: Tensor) -> None:
+    """Every parameter that is used gets a gradient, and a step against it lowers the loss."""
+    model.train()
+    model(images).square().sum().backward()
+    silent = {n for n, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    assert not {n for n in silent if not UNUSED.search(n)}, silent
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    model.eval()  # the same function twice: dropout is silent and norms stand still
+    model.zero_grad(set_to_none=True)
+    before = model(images).square().sum()
+    before.backward()
+    used = [p for p in model.parameters() if p.grad is not None]
+    slope = sum(float(p.grad.square().sum()) for p in used if p.grad is not None)
     with torch.no_grad():
-        difference = (loaded(images) - logits).abs().max()
-    assert difference < 0.02 * logits.abs().max().clamp_min(1)  # weights are stored in half
+        for parameter in used:
+            assert parameter.grad is not None
+            parameter -= 1e-3 * float(before.detach()) / slope * parameter.grad
+        after = float(model(images).square().sum())
+    assert 0.998 < after / float(before.detach()) < 0.9999
 
 
-def _unused(name: str) -> bool:
-    """What published weights carry and nothing reads."""
-    return ".net._fc." in name or "efficient_net." in name
+# What published weights carry and nothing reads.
+UNUSED = re.compile(
+    r"efficient_net\._fc\.|lg_image_embedder\.efficient_net\.(_blocks\.([3-9]|1\d)|_conv_head|_bn1)\."
+)
+
+
+def _is_made_faster(model: nn.Module, images: Tensor) -> None:
+    """Made faster a network has fewer batch norms, no pointwise convolutions, the same logits."""
+    exact = copy.deepcopy(model).double()
+    folded = for_inference(exact)
+    convolutions = [part for part in folded.modules() if isinstance(part, nn.Conv2d)]
+    assert all(part.kernel_size != (1, 1) or part.stride != (1, 1) for part in convolutions)
+    torch.testing.assert_close(folded(images), exact(images), rtol=1e-9, atol=1e-9)
+    before, after = (
+        sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+        for network in (exact, folded)
+    )
+    # CMT normalises after its activations: some of those norms stay.
+    assert after == 0 or (after < before and any(isinstance(m, CmtBlock) for m in model.modules()))
 
 
 def card(name: str, options: dict[str, object], size: int) -> Card:

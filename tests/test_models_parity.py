@@ -344,15 +344,36 @@ def test_light_attention_equals_loops() -> None:
     torch.testing.assert_close(made[0], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_bias_tables_are_resized_by_query_grid_and_key_grid() -> None:
-    small = {"stem": 8, "width": 16, "depths": (1, 1, 1, 1), "reductions": (4, 2, 1, 1)}
-    old = build("cmt-ti", {**small, "image_size": 64}).state_dict()
-    assert all(torch.equal(v, old[k]) for k, v in resize_bias(old, 64, 64).items())
-    new = build("cmt-ti", {**small, "image_size": 128})
-    new.load_state_dict(resize_bias(old, 64, 128))
-    flat = {k: torch.ones_like(v) if "relative_pos" in k else v for k, v in old.items()}
-    resized = resize_bias(flat, 64, 128)["relative_pos_a"]
-    torch.testing.assert_close(resized, torch.ones_like(resized))
+CMT_SMALL = {"stem": 8, "width": 16, "depths": (1, 1, 1, 1)}
+
+
+@pytest.mark.parametrize(("old", "new"), [(64, 128), (160, 64), (100, 75), (32, 224)])
+def test_a_cmt_reads_any_size_by_resizing_its_tables(old: int, new: int) -> None:
+    model = build("cmt-ti", {**CMT_SMALL, "image_size": old}).eval()
+    state = model.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in resize_bias(state, old).items())
+    for_good = build("cmt-ti", {**CMT_SMALL, "image_size": new}).eval()
+    for_good.load_state_dict(resize_bias(state, new))
+    with torch.no_grad():
+        made, expected = model(golden_input(new)), for_good(golden_input(new))
+        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-6)
+        assert model(torch.zeros(2, 3, 96, 160)).shape == (2,)
+
+
+def test_tables_are_resized_by_query_grid_and_key_grid() -> None:
+    # A bias that grows with the query's row and falls with the key's column keeps doing so.
+    grid, few = torch.arange(16).float(), torch.arange(2).float()
+    rows = grid.repeat_interleave(16)[:, None]
+    columns = few.repeat(2)[None]
+    state = {
+        f"relative_pos_{name}": torch.zeros(1, s * s, 4)
+        for name, s in zip("abcd", (16, 8, 4, 2), strict=True)
+    }
+    state["relative_pos_a"] = (rows - columns)[None]
+    table = resize_bias(state, 128)["relative_pos_a"].view(32, 32, 4, 4)
+    torch.testing.assert_close(table.std((1, 2)), torch.zeros(32, 4), rtol=0, atol=1e-4)
+    assert (table[1:, 0, 0, 0] > table[:-1, 0, 0, 0]).all()
+    assert (table[0, 0, 0, 1:] < table[0, 0, 0, :-1]).all()
 
 
 def test_a_cvt_reads_any_size() -> None:

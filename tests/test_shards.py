@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from makers_crops import BOX, LANDMARKS, crop_of, crop_picture, sample_of, write_store
+from makers_crops import BOX, LANDMARKS, crop_of, crop_picture, put_sums, sample_of, write_store
 
 from forensics.datasets import shard_index
 from forensics.datasets.shard_index import Outcome, unit_done, write_columns, write_unit
@@ -145,21 +145,18 @@ def test_a_unit_that_fails_half_way_counts_for_nothing(tmp_path: Path) -> None:
     assert [path.name for path in (folder / "shards").iterdir()] == ["000000-00.tar"]
 
 
-def _sums(store: CropStore, numbers: list[int], queue) -> None:  # type: ignore[no-untyped-def]
-    queue.put([int(store.read(i)[0].sum()) for i in numbers])
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_read_the_same_store_at_once(tmp_path: Path, method: str) -> None:
     store = CropStore.open(write_store(tmp_path / "crops"))
     expected = [int(store.read(i)[0].sum()) for i in range(len(store))]
     context = multiprocessing.get_context(method)
     queue = context.SimpleQueue()
-    process = context.Process(target=_sums, args=(store, list(range(len(store))), queue))
+    process = context.Process(target=put_sums, args=(store, queue))
     process.start()
     assert [int(store.read(i)[0].sum()) for i in range(len(store))] == expected
+    process.join(120)
+    assert process.exitcode == 0  # else nothing is in the queue, and asking it would hang
     assert queue.get() == expected
-    process.join()
 
 
 def test_a_pickled_store_is_small(tmp_path: Path) -> None:

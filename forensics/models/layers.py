@@ -44,11 +44,18 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: `attention`, then an MLP, each with a residual."""
 
-    def __init__(self, width: int, attention: nn.Module, mlp_ratio: float, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        attention: nn.Module,
+        mlp_ratio: float,
+        dropout: float,
+        norm_eps: float = 1e-6,
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
         self.attn = attention
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.dropout = nn.Dropout(dropout)
 

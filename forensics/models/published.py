@@ -10,6 +10,8 @@ Legend: B images, N tokens, D width, h heads, d head width (64).
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -128,8 +130,11 @@ class PublishedEfficientViT(nn.Module):
     """(B, 3, S, S) -> (B,) logits, fake positive, of the public `efficient_vit.pth`.
 
     The logit of an image depends on its place in the batch, as published: row b of the position
-    table is added to all tokens of image b. At most 32 images; ValueError beyond.
+    table is added to all tokens of image b. At most 32 images; ValueError beyond. Within
+    `first_position` every image gets row 0, and a batch may be of any size.
     """
+
+    row: int | None = None  # of the position table, for all images; None: that of their place
 
     def __init__(
         self,
@@ -165,14 +170,30 @@ class PublishedEfficientViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         require_size(x, self.image_size)
-        if x.shape[0] > _POSITIONS:
+        if self.row is None and x.shape[0] > _POSITIONS:
             raise ValueError(f"the published form takes at most {_POSITIONS} images at once")
         x = self.patch_to_embedding(
             as_patches(_features(self.efficient_net, x, None), self.patch_size)
         )
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
-        x = self.dropout(x + self.pos_embedding[: x.shape[0]])
+        rows = slice(x.shape[0]) if self.row is None else slice(self.row, self.row + 1)
+        x = self.dropout(x + self.pos_embedding[rows])
         return as_logits(self.mlp_head(self.transformer(x)[:, 0]))
+
+
+@contextmanager
+def first_position(model: nn.Module) -> Generator[None]:
+    """Within the block a published Efficient ViT scores each image as the first of its batch, so
+    that a logit belongs to the image alone; other networks are as they are."""
+    found = [part for part in model.modules() if isinstance(part, PublishedEfficientViT)]
+    before = [part.row for part in found]
+    for part in found:
+        part.row = 0
+    try:
+        yield
+    finally:
+        for part, row in zip(found, before, strict=True):
+            part.row = row
 
 
 class _Embedder(nn.Module):
