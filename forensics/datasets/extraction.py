@@ -51,6 +51,9 @@ SCHEMA = "deepfake-crops/1"
 _UNIT_CROPS = (256, 4096)
 _UNITS_AIMED_AT = 64
 _POLL_S = 0.2
+_SHORT = (
+    "memory runs out; finished shards are kept: run the same command again, with fewer --workers"
+)
 
 # Rows done, rows in all.
 OnProgress = Callable[[int, int], None]
@@ -116,6 +119,8 @@ def extract(
                 f"{error.filename or out}: {error.strerror or error}; finished shards are kept:"
                 " run the same command again when this is mended"
             ) from error
+        except MemoryError as error:
+            raise ForensicsError(_SHORT) from error
         skipped = Counter[str]()
         crops = 0
         for line in read_lines(out, len(units)):
@@ -292,10 +297,7 @@ def _run_apart(
                 future.result()
             advance(sum(progress))
     except BrokenProcessPool as error:
-        raise ForensicsError(
-            "a worker process was killed, as the system does when memory runs out; finished shards"
-            " are kept: run the same command again, with fewer --workers"
-        ) from error
+        raise ForensicsError(f"a worker process was killed, as happens when {_SHORT}") from error
     finally:
         stop.value = 1  # between two rows: a worker does not finish its unit for nothing
         pool.shutdown(cancel_futures=True)
