@@ -38,7 +38,7 @@ from forensics.datasets.shard_index import (
     write_durably,
     write_unit,
 )
-from forensics.datasets.shards import COLUMNS_FOLDER, SETTINGS_FILE
+from forensics.datasets.shards import COLUMNS_FOLDER, SETTINGS_FILE, CropStore
 from forensics.errors import ForensicsError, ManifestError
 from forensics.video import dismiss
 
@@ -51,6 +51,9 @@ SCHEMA = "deepfake-crops/1"
 _UNIT_CROPS = (256, 4096)
 _UNITS_AIMED_AT = 64
 _POLL_S = 0.2
+_SHORT = (
+    "memory runs out; finished shards are kept: run the same command again, with fewer --workers"
+)
 
 # Rows done, rows in all.
 OnProgress = Callable[[int, int], None]
@@ -109,13 +112,15 @@ def extract(
         try:
             if jobs:
                 _run(jobs, workers, make_detector or mtcnn, advance)
-            if jobs or not (out / COLUMNS_FOLDER).is_dir():
+            if jobs or not _readable(out):
                 write_columns(out, len(units))
         except OSError as error:
             raise ForensicsError(
                 f"{error.filename or out}: {error.strerror or error}; finished shards are kept:"
                 " run the same command again when this is mended"
             ) from error
+        except MemoryError as error:
+            raise ForensicsError(_SHORT) from error
         skipped = Counter[str]()
         crops = 0
         for line in read_lines(out, len(units)):
@@ -124,6 +129,14 @@ def extract(
     return Summary(
         rows=len(samples), crops=crops, cut=len(samples) - rows_done, skipped=dict(skipped)
     )
+
+
+def _readable(out: Path) -> bool:
+    try:
+        CropStore.open(out)
+    except ManifestError:
+        return False
+    return True
 
 
 def mtcnn() -> FaceDetector:
@@ -284,10 +297,7 @@ def _run_apart(
                 future.result()
             advance(sum(progress))
     except BrokenProcessPool as error:
-        raise ForensicsError(
-            "a worker process was killed, as the system does when memory runs out; finished shards"
-            " are kept: run the same command again, with fewer --workers"
-        ) from error
+        raise ForensicsError(f"a worker process was killed, as happens when {_SHORT}") from error
     finally:
         stop.value = 1  # between two rows: a worker does not finish its unit for nothing
         pool.shutdown(cancel_futures=True)

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -186,11 +187,7 @@ def write_columns(folder: Path, units: int) -> int:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     columns = {
-        name: np.lib.format.open_memmap(
-            partial / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=(count, *shape)
-        )
-        if count
-        else np.empty((0, *shape), np.dtype(dtype))
+        name: _column(partial / f"{name}.npy", dtype, (count, *shape))
         for name, (dtype, shape) in LAYOUT.items()
     }
     tables: dict[str, dict[str, int]] = {name: {} for name in NAMED}
@@ -215,18 +212,18 @@ def write_columns(folder: Path, units: int) -> int:
             columns[name][span] = tables[name].setdefault(text, len(tables[name]))
         columns["label"][span] = line["label"] == "fake"
         columns["row"][span] = line["row"]
+        main = _main_track(line["crops"])
         for i, crop in enumerate(line["crops"], place):
+            columns["main"][i] = crop["track"] == main
             shard = tables["shard"]
             columns["shard"][i] = shard.setdefault(crop["shard"], len(shard))
             for name in ("offset", "size", "track", "time_s", "box_xyxy", "frame_xyxy"):
                 columns[name][i] = crop[name]
             columns["landmarks"][i] = np.nan if crop["landmarks"] is None else crop["landmarks"]
         place = span.stop
-    for name, column in columns.items():
+    for column in columns.values():
         if isinstance(column, np.memmap):
             column.flush()
-        else:
-            np.save(partial / f"{name}.npy", column)
     names = {name: list(table) for name, table in tables.items()}
     write_durably(partial / NAMES_FILE, json.dumps(names).encode())
     write_durably(folder / "skipped.csv", skipped.getvalue().encode("utf-8", "surrogateescape"))
@@ -235,6 +232,30 @@ def write_columns(folder: Path, units: int) -> int:
     partial.replace(final)
     _sync_folder(folder)
     return count
+
+
+def _column(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A new .npy file, to be filled in place. Raises OSError where the disk has no room for it."""
+    if not shape[0]:  # nothing cannot be mapped
+        np.save(path, np.empty(shape, np.dtype(dtype)))
+        return np.empty(shape, np.dtype(dtype))
+    column = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    reserve = getattr(os, "posix_fallocate", None)
+    if reserve is not None:
+        # A hole in a file that meets a full disk when it is written kills the process (SIGBUS).
+        with path.open("r+b") as file:
+            reserve(file.fileno(), 0, path.stat().st_size)
+    return column
+
+
+def _main_track(crops: list[dict[str, Any]]) -> int:
+    """The track with the most crops; of equals the one with the larger faces."""
+    counts, sides = Counter[int](), Counter[int]()
+    for crop in crops:
+        counts[crop["track"]] += 1
+        x0, y0, x1, y1 = crop["frame_xyxy"]
+        sides[crop["track"]] += max(x1 - x0, y1 - y0)
+    return max(counts, key=lambda track: (counts[track], sides[track], -track))
 
 
 def _index_file(folder: Path, unit: int) -> Path:
