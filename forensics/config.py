@@ -148,7 +148,7 @@ class ExtractionConfig:
     quality: int = 95
 
     def __post_init__(self) -> None:
-        _require_within(
+        require_within(
             self, frames=(1, 4096), margin=(1.0, 10.0), size=(16, 4096), quality=(1, 100)
         )
 
