@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .calibrate import calibrate
 from .data import data
 from .extract import extract
 from .terminal import ERROR, error_line, guarded
@@ -69,6 +70,7 @@ app = typer.Typer(
 app.add_typer(data, name="data")
 app.command()(extract)
 app.command()(train)
+app.command()(calibrate)
 
 
 def _version(wanted: bool) -> None:

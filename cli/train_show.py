@@ -44,6 +44,7 @@ class TrainingScreen:
         )
         self._task: TaskID | None = None
         self._best = ""
+        self._told = 0
 
     def __enter__(self) -> TrainingScreen:
         self._bar.start()
@@ -55,7 +56,9 @@ class TrainingScreen:
     def cutting(self, done: int, total: int) -> None:
         """The `on_progress` of an extraction."""
         self._show("cutting crops", done, total, "")
-        if not self._live and (done == total or done % _LINE_EVERY == 0) and done:
+        # Heard several times a second, whether or not a file was finished.
+        if not self._live and done // _LINE_EVERY > self._told:
+            self._told = done // _LINE_EVERY
             self.note(f"cutting crops: {done} of {total} files")
 
     def step(self, told: progress.Progress) -> None:
