@@ -63,3 +63,36 @@ def check(
         return run(folder, layout=layout, out=out, split=split, seed=seed, as_json=as_json)
 
     return guarded(command)
+
+
+@data.command()
+def preview(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Crops, as `deepfake extract` left them.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="SHEET", help="Where to write: .png or .jpg.")],
+    size: Annotated[
+        int, typer.Option(min=16, max=1024, help="Side of the network's input in pixels.")
+    ] = 224,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed shows other crops.")] = 0,
+) -> int:
+    """Write a contact sheet of what a network is shown in training.
+
+    Crops as a scan cuts them, augmented versions of each, and self-blended fakes of the reals.
+
+    \b
+    Example:
+      deepfake data preview crops/ --out sheet.png
+
+    \b
+    Exit status:
+      0  written
+      2  an error: no crops in that folder, or the sheet cannot be written
+    """
+
+    def command() -> int:
+        from .data_preview import run
+
+        return run(folder, out, size=size, seed=seed)
+
+    return guarded(command)

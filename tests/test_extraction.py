@@ -106,6 +106,14 @@ def test_every_face_of_every_sampled_frame_is_cut_with_its_facts(cut_clips: Path
     assert np.allclose(store.rows.time_s[first][:4], np.linspace(0, 5 / 30, 4), atol=1 / 30)
 
 
+def test_the_person_seen_most_is_told_from_others(cut_clips: Path) -> None:
+    store = CropStore.open(cut_clips)
+    for video in ("000.mp4", "001.mp4"):
+        rows = store.where(video=video)
+        assert store.rows.main[rows].sum() == 4
+        assert len(set(store.rows.track[rows][store.rows.main[rows]].tolist())) == 1
+
+
 def test_crops_show_the_pixels_of_their_frame(cut_clips: Path) -> None:
     store = CropStore.open(cut_clips)
     pixels, facts = store.read(int(store.where(video="001.mp4")[0]))
@@ -241,6 +249,8 @@ def test_a_second_run_does_nothing_and_a_third_mends_what_was_removed(
     assert run(sequences, tmp_path / "out").cut == 0
     (tmp_path / "out/index/000001.jsonl").unlink()
     assert run(sequences, tmp_path / "out").cut == 2
+    (tmp_path / "out/columns/offset.npy").unlink()
+    assert run(sequences, tmp_path / "out").cut == 0
     assert content(tmp_path / "out") == before
 
 

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,20 @@ def test_rows_without_crops_are_listed_with_their_reason(tmp_path: Path) -> None
     store = CropStore.open(folder)
     assert np.isnan(store.read(0)[1].landmarks).all()
     assert store.rows.row[0] == 1
+
+
+def test_main_is_the_track_with_the_most_crops_then_the_larger_faces(tmp_path: Path) -> None:
+    folder = tmp_path / "crops"
+    (folder / "shards").mkdir(parents=True)
+    (folder / "index").mkdir()
+    small, large = crop_of(1, track=0), replace(crop_of(2, track=1), frame_xyxy=BOX * 2)
+    outcomes = [
+        Outcome(row=0, sample=sample_of(0), crops=(small, large, small)),
+        Outcome(row=1, sample=sample_of(1), crops=(small, large)),
+    ]
+    write_unit(folder, 0, outcomes, margin=1.8)
+    write_columns(folder, 1)
+    assert CropStore.open(folder).rows.main.tolist() == [True, False, True, False, True]
 
 
 def test_no_crops_at_all_is_a_store_of_none(tmp_path: Path) -> None:

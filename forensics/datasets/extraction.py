@@ -38,7 +38,7 @@ from forensics.datasets.shard_index import (
     write_durably,
     write_unit,
 )
-from forensics.datasets.shards import COLUMNS_FOLDER, SETTINGS_FILE
+from forensics.datasets.shards import COLUMNS_FOLDER, SETTINGS_FILE, CropStore
 from forensics.errors import ForensicsError, ManifestError
 from forensics.video import dismiss
 
@@ -109,7 +109,7 @@ def extract(
         try:
             if jobs:
                 _run(jobs, workers, make_detector or mtcnn, advance)
-            if jobs or not (out / COLUMNS_FOLDER).is_dir():
+            if jobs or not _readable(out):
                 write_columns(out, len(units))
         except OSError as error:
             raise ForensicsError(
@@ -124,6 +124,14 @@ def extract(
     return Summary(
         rows=len(samples), crops=crops, cut=len(samples) - rows_done, skipped=dict(skipped)
     )
+
+
+def _readable(out: Path) -> bool:
+    try:
+        CropStore.open(out)
+    except ManifestError:
+        return False
+    return True
 
 
 def mtcnn() -> FaceDetector:

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -215,7 +216,9 @@ def write_columns(folder: Path, units: int) -> int:
             columns[name][span] = tables[name].setdefault(text, len(tables[name]))
         columns["label"][span] = line["label"] == "fake"
         columns["row"][span] = line["row"]
+        main = _main_track(line["crops"])
         for i, crop in enumerate(line["crops"], place):
+            columns["main"][i] = crop["track"] == main
             shard = tables["shard"]
             columns["shard"][i] = shard.setdefault(crop["shard"], len(shard))
             for name in ("offset", "size", "track", "time_s", "box_xyxy", "frame_xyxy"):
@@ -235,6 +238,16 @@ def write_columns(folder: Path, units: int) -> int:
     partial.replace(final)
     _sync_folder(folder)
     return count
+
+
+def _main_track(crops: list[dict[str, Any]]) -> int:
+    """The track with the most crops; of equals the one with the larger faces."""
+    counts, sides = Counter[int](), Counter[int]()
+    for crop in crops:
+        counts[crop["track"]] += 1
+        x0, y0, x1, y1 = crop["frame_xyxy"]
+        sides[crop["track"]] += max(x1 - x0, y1 - y0)
+    return max(counts, key=lambda track: (counts[track], sides[track], -track))
 
 
 def _index_file(folder: Path, unit: int) -> Path:

@@ -60,6 +60,9 @@ class CropRows:
     compression: NDArray[np.int32]
     row: NDArray[np.int32]  # of the manifest, from 0
     track: NDArray[np.int32]  # the person within the video, from 0
+    # Of the person seen most in the video: others may be bystanders, or no faces at all, and in a
+    # fake nothing says that they were changed.
+    main: NDArray[np.bool_]
     time_s: NDArray[np.float64]
     shard: NDArray[np.int32]
     offset: NDArray[np.int64]  # of the picture's first byte in its shard
@@ -71,7 +74,8 @@ class CropRows:
 
 # Column -> dtype and shape behind N: how `columns/NAME.npy` is laid out.
 LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
-    "label": ("<i1", ()),
+    "label": ("|i1", ()),
+    "main": ("|b1", ()),
     **dict.fromkeys((*NAMED, "row", "track", "size"), ("<i4", ())),
     "time_s": ("<f8", ()),
     "offset": ("<i8", ()),
