@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .calibrate import calibrate
 from .data import data
 from .extract import extract
 from .terminal import ERROR, error_line, guarded
+from .train import train
 
 
 class Device(str, Enum):
@@ -67,6 +69,8 @@ app = typer.Typer(
 )
 app.add_typer(data, name="data")
 app.command()(extract)
+app.command()(train)
+app.command()(calibrate)
 
 
 def _version(wanted: bool) -> None:
@@ -326,43 +330,6 @@ def export(
 
         assert file_format is ExportFormat.onnx  # the only one
         return run(checkpoint, out=out)
-
-    return guarded(command)
-
-
-@app.command()
-def train(
-    config: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="A recipe inside this package, or YAML.")
-    ] = "default",
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The crops to learn from.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),
-    ] = None,
-    print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the effective settings, and stop.")
-    ] = False,
-) -> int:
-    """Train a detector.
-
-    \b
-    Examples:
-      deepfake train --config smoke --print-config
-
-    \b
-    Exit status:
-      0    done
-      2    an error
-      130  interrupted
-    """
-
-    def command() -> int:
-        from .train import run
-
-        return run(config, data=data, settings=settings or [], print_config=print_config)
 
     return guarded(command)
 

@@ -1,69 +1,76 @@
-"""`deepfake train`: a configuration and a data set become a checkpoint."""
+"""`deepfake train`: its options; `train_run` does the work."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import yaml
+import typer
 
-from forensics.config import load_config, nearest
-from forensics.errors import ConfigError
-from forensics.training.config import TrainConfig
-
-from .settings import parse_yaml, read_yaml, with_settings
-from .terminal import emit
+from .terminal import guarded
 
 
-def run(
-    config: str,
-    *,
-    data: Path | None,
-    settings: Sequence[str],
-    print_config: bool,
+def train(
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A recipe: efficient-vit, cross-efficient-vit, convit, cvt, cmt, vit, "
+            "efficientnet, smoke, default; or a YAML file (default: default).",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Crops from `deepfake extract`, a manifest, or a data set as it comes.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of the run.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in RUN, exactly.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the effective settings, and stop.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress on stderr; errors remain.")
+    ] = False,
 ) -> int:
-    """Train as configured; the result is the exit status."""
-    chosen = effective_config(config, data, settings)
-    if print_config:
-        emit(as_yaml(chosen))
-        return 0
-    raise ConfigError("not built yet")
+    """Train a detector: from videos or crops to a checkpoint that `deepfake scan` takes.
 
+    Data without crops are cut first, into RUN/crops. The checkpoint with the best AUC on the
+    videos of the split `val` is RUN/best.safetensors. Needs the extra `train` of this package.
 
-def effective_config(config: str, data: Path | None, settings: Sequence[str]) -> TrainConfig:
-    """Defaults, then the recipe's or file's keys, then `--data` and each `--set`.
+    \b
+    Examples:
+      deepfake train --config smoke --data FaceForensics++/ --out run/
+      deepfake train --out run/ --resume
+      deepfake train --config vit --set optimizer.lr=1e-4 --set precision=bf16 --print-config
+      torchrun --no-python --nproc-per-node 4 deepfake train --data crops/ --out run/
 
-    Raises ConfigError naming the recipe, file or option at fault.
+    \b
+    Exit status:
+      0    trained to the end
+      2    an error: wrong setting, missing class or split, full disk, killed loader
+      130  interrupted: the state is saved, --resume goes on
     """
-    mapping, source = _recipe(config)
-    load_config(TrainConfig, mapping, source)  # so that its own mistakes bear its name
-    given = [*settings] if data is None else [*settings, f"data.store={json.dumps(str(data))}"]
-    return load_config(TrainConfig, with_settings(mapping, given), "command line")
 
+    def command() -> int:
+        from .train_run import run
 
-def as_yaml(config: TrainConfig) -> str:
-    """The configuration as a file that `--config` takes."""
-    # Through JSON: YAML would write tuples as something of Python's own.
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return yaml.safe_dump(plain, sort_keys=False)
+        return run(
+            config,
+            data=data,
+            out=out,
+            resume=resume,
+            settings=settings or [],
+            print_config=print_config,
+            quiet=quiet,
+        )
 
-
-def _recipe(config: str) -> tuple[dict[str, Any], str]:
-    """The keys of a shipped recipe, by name, or of a file; and what to call it in errors."""
-    folder = resources.files("forensics.configs")
-    names = sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".yaml")
-    )
-    if config in names:
-        text = folder.joinpath(f"{config}.yaml").read_text(encoding="utf-8")
-        return parse_yaml(text, f"recipe {config}"), f"recipe {config}"
-    path = Path(config)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        return read_yaml(path), str(path)
-    raise ConfigError(f"there is no recipe called {config!r}{nearest(config, names)}")
+    return guarded(command)

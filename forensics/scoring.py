@@ -116,7 +116,9 @@ def _score(track: Track, logits: NDArray[np.float64], checkpoint: Checkpoint) ->
     )
 
 
-def _interval(logits: NDArray[np.float64], platt: calibration.Platt) -> tuple[float, float] | None:
+def _interval(
+    logits: NDArray[np.float64], given: calibration.Calibration
+) -> tuple[float, float] | None:
     """95% interval of a track's probability by Student's t over its frames' logits, calibrated.
 
     It says how much the answer hangs on which frames were looked at, and is too narrow where
@@ -127,5 +129,5 @@ def _interval(logits: NDArray[np.float64], platt: calibration.Platt) -> tuple[fl
         return None
     reach = float(stdtrit(t - 1, 0.975)) * float(logits.std(ddof=1)) / math.sqrt(t)
     centre = float(logits.mean())
-    low, high = calibration.apply(platt, [centre - reach, centre + reach]).tolist()
+    low, high = calibration.apply(given, [centre - reach, centre + reach]).tolist()
     return low, high

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from forensics.config import require_within
+from forensics.config import ExtractionConfig, require_within
 
 # What a draw is spread over evenly, outermost first. `dataset` and `video` are always columns of a
 # store; `class` is the label.
@@ -34,7 +34,7 @@ class DataConfig:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    store: str | None = None  # folder of crops; `--data` sets it
+    store: str | None = None  # crops, a manifest or a data set; `--data` sets it
     size: int = 224  # side of the input in pixels
     margin: float = 1.3  # side of the crop over that of the face (DeepfakeBench, GenD)
     batch: int = 32  # images of one step over all processes: results do not depend on their number
@@ -136,6 +136,8 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    # Where the data given are no crops yet and have to be cut first.
+    extract: ExtractionConfig = field(default_factory=ExtractionConfig)
     epochs: int = 10  # of as many images as the training split has crops
     steps: int | None = None
     accumulate: int = 1  # batches whose gradients are added up for one step

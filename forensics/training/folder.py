@@ -42,14 +42,19 @@ def as_yaml(config: TrainConfig) -> str:
 def start_folder(folder: Path, config: TrainConfig, facts: Mapping[str, Any]) -> None:
     """Make the folder with its settings and environment. Raises TrainingError where a run is in it
     already, and OSError."""
-    if (folder / LAST).exists() or (folder / BEST).exists():
-        raise TrainingError(
-            f"{folder}: holds a run already; go on with it (--resume), or choose another --out"
-        )
+    require_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG, as_yaml(config))
     environment = {**facts, "git_revision": git_revision(), "software": software_versions()}
     write_text(folder / ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
+
+
+def require_free(folder: Path) -> None:
+    """Raises TrainingError where a run is in the folder already."""
+    if (folder / LAST).exists() or (folder / BEST).exists():
+        raise TrainingError(
+            f"{folder}: holds a run already; go on with it (--resume), or choose another --out"
+        )
 
 
 def git_revision() -> str:

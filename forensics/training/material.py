@@ -13,7 +13,7 @@ from forensics.errors import ManifestError
 from forensics.training.card import crops_sha256
 from forensics.training.config import TrainConfig
 from forensics.training.sampler import Batches, Codes, Sampler, divided
-from forensics.training.samples import TrainingCrops, ValidationCrops, collate, one_thread
+from forensics.training.samples import TrainingCrops, ValidationCrops, collate, start_worker
 from forensics.training.validation import validation_rows
 
 _AHEAD = 4  # batches each loader process prepares
@@ -86,7 +86,7 @@ class Material:
             collate_fn=collate,
             num_workers=workers,
             prefetch_factor=_AHEAD if workers else None,
-            worker_init_fn=one_thread,
+            worker_init_fn=start_worker,
             pin_memory=torch.cuda.is_available() and self._config.device != "cpu",
             **batching,
         )

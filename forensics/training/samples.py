@@ -8,6 +8,7 @@ Legend: B images, S side of the network's input in pixels.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -168,9 +169,12 @@ def collate(shown: Sequence[Shown]) -> Batch:
     )
 
 
-def one_thread(_worker: int) -> None:
-    """Of a loader process: there are as many processes as cores are wanted."""
+def start_worker(_worker: int) -> None:
+    """Of a loader process: one thread, as there are as many processes as cores are wanted; and
+    Ctrl-C, which reaches them too, is for the trainer to answer."""
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _one_line(error: BaseException) -> str:
