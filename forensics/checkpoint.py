@@ -62,6 +62,7 @@ class Card:
     evidence: EvidenceRules  # when a face is sufficiently seen
     training_data: str  # which material, in words
     manifest_sha256: str  # of the manifest it was trained from
+    training_manifest: str = ""  # that manifest's file name, where it lies beside the checkpoint
     metrics: Mapping[str, float | tuple[float, ...] | str]  # measured on held-out data
     licence: str  # of the weights
     # Whether bfloat16 was seen to move no probability by 0.01; without that, float32 everywhere.

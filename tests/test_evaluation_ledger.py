@@ -16,26 +16,20 @@ import pytest
 from makers_evaluation import JUDGE, NamedEngine, outcome, selection
 
 from forensics.errors import ConfigError
-from forensics.evaluation.ledger import FILE_NAME, Ledger, read_facts
+from forensics.evaluation.ledger import FILE_NAME, Ledger, Results
 from forensics.evaluation.outcome import Outcome, Unit
-from forensics.evaluation.run import Judge, examine_all, facts_of
-from forensics.evaluation.selection import Selection
+from forensics.evaluation.run import examine_all
 from forensics.evaluation.tables import items_of, video_rows
 
 FACTS = {"detector": {"name": "one", "sha256": "1"}, "frames": 32}
 KEYS = [("a.mp4", "clean"), ("b.mp4", "clean")]
 
 
-def read(folder: Path, chosen: Selection, judge: Judge = JUDGE) -> Ledger:
-    """The ledger of a finished run."""
-    return Ledger(folder, facts_of(chosen, judge, ["clean"]), ())
-
-
 def test_a_result_is_one_row_with_its_people_and_frames(tmp_path: Path) -> None:
     chosen = selection(1)
     examine_all(chosen, JUDGE, NamedEngine(), tmp_path)
     (unit,) = chosen.units()
-    with read(tmp_path, chosen) as ledger:
+    with Results(tmp_path) as ledger:
         (found,) = ledger.outcomes()
         made = outcome(unit)
         assert found == replace(made, tracks=(), frames=())
@@ -103,9 +97,9 @@ def test_a_file_that_is_no_ledger_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the ledger cannot be used: file is not a database"):
         Ledger(tmp_path, FACTS, KEYS)
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_facts(tmp_path)
+        Results(tmp_path)
     with pytest.raises(ConfigError, match="no run is there"):
-        read_facts(tmp_path / "absent")
+        Results(tmp_path / "absent")
 
 
 def test_only_what_is_left_is_done_and_failures_on_request(tmp_path: Path) -> None:
@@ -127,7 +121,7 @@ def test_only_what_is_left_is_done_and_failures_on_request(tmp_path: Path) -> No
     assert [place for place, _ in again.seen] == ["fake/0007.mp4", "fake/0023.mp4"]
     examine_all(chosen, JUDGE, none, tmp_path)
     assert none.seen == []
-    with read(tmp_path, chosen) as ledger:
+    with Results(tmp_path) as ledger:
         assert ledger.states() == {"done": 30, "failed": 2}
 
 
@@ -172,7 +166,7 @@ def _same_as_uninterrupted(folder: Path, count: int) -> None:
     examine_all(chosen, JUDGE, NamedEngine(), whole)
     tables: list[object] = []
     for run in (folder, whole):
-        with read(run, chosen) as ledger:
+        with Results(run) as ledger:
             rows = list(ledger.rows("files")[1])
             frames = list(ledger.rows("frames")[1])
             outcomes = list(ledger.outcomes())

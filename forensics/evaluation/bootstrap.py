@@ -96,12 +96,12 @@ def paired_difference(
 
     Both are measured on the same draws. The p-value is two-sided: twice the smaller share of draws
     on either side of 0, counting one more (Davison and Hinkley, "Bootstrap methods and their
-    application", 1997), at most 1; None where there are fewer than two clusters.
+    application", 1997), at most 1; None where there are fewer than two clusters, or `num` is 0.
     """
     _, clusters = np.unique(clusters, return_inverse=True)
     ones = np.ones((1, len(labels)))
     value = float((measure(labels, second, ones)[name] - measure(labels, first, ones)[name])[0])
-    if clusters.max() == 0:
+    if clusters.max() == 0 or num == 0:
         return Estimate(value=value, low=None, high=None), None
     parts = [
         measure(labels, second, weights)[name] - measure(labels, first, weights)[name]

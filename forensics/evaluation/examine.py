@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from forensics.evaluation.pictures import face_track
 from forensics.evaluation.run import Judge
 from forensics.evaluation.storage import stored
 from forensics.faces import FaceDetector
+from forensics.models.inference import for_inference
 from forensics.pipeline import Scanner
 from forensics.runtime import choose_device
 from forensics.scoring import precision, score_tracks
@@ -41,6 +42,7 @@ class Examiner:
         face_detector: FaceDetector | None = None,
     ) -> None:
         self._checkpoint, self._config = checkpoint, config
+        self._scorer = replace(checkpoint, model=for_inference(checkpoint.model))
         self._scanner = Scanner(checkpoint, config, face_detector=face_detector)
 
     def __enter__(self) -> Examiner:
@@ -93,7 +95,7 @@ class Examiner:
             device = choose_device(self._config.device)
             scores = score_tracks(
                 [track],
-                self._checkpoint,
+                self._scorer,
                 batch_size=self._config.batch_size,
                 device=device,
                 dtype=precision(card, device),
@@ -111,10 +113,9 @@ class Examiner:
         )
 
 
-def judge_of(checkpoint: Checkpoint, config: ScanConfig) -> Judge:
+def judge_of(checkpoint: Checkpoint, config: ScanConfig, dtype: torch.dtype) -> Judge:
     """The detector as a run knows it, with everything that changes its scores."""
     card = checkpoint.card
-    _, dtype = shared_precision(card, config)
     settings = asdict(config)
     # Where it computes and how many faces at a time is not what it computes.
     for name in ("device", "batch_size", "threshold"):

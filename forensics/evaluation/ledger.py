@@ -12,10 +12,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from forensics.errors import ConfigError
-from forensics.evaluation.outcome import FrameRow, Outcome, TrackRow
+from forensics.evaluation.outcome import AS_IT_IS, FrameRow, Outcome, TrackRow
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SCHEMA = "deepfake-ledger/1"
 FILE_NAME = "ledger.sqlite"
@@ -48,7 +51,84 @@ CREATE TABLE IF NOT EXISTS frames (
 """
 
 
-class Ledger:
+class Results:
+    """What a ledger holds, for reading. Use it as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ConfigError where no run is in `folder`, or its ledger is damaged."""
+        path = folder / FILE_NAME
+        if not path.is_file():
+            raise ConfigError(f"{folder}: no run is there ({FILE_NAME} is missing)")
+        self._base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)
+        try:
+            self._base.execute("SELECT COUNT(*) FROM files, facts").fetchone()
+        except sqlite3.Error as error:
+            self._base.close()
+            raise ConfigError(f"{path}: the ledger cannot be read: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._base.close()
+
+    def facts(self) -> dict[str, Any]:
+        """What the run rests on; empty before it has begun."""
+        rows = self._base.execute("SELECT name, value FROM facts")
+        return {name: json.loads(value) for name, value in rows}
+
+    def states(self) -> Counter[str]:
+        """How many files are in which state."""
+        rows = self._base.execute("SELECT state, COUNT(*) FROM files GROUP BY state")
+        return Counter(dict(cast("list[tuple[str, int]]", rows.fetchall())))
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Every finished file in the order of the data set, without its tracks and frames."""
+        columns = ("place", "condition", "state", *_FILE_COLUMNS)
+        rows = self._base.execute(
+            f"SELECT {', '.join(columns)} FROM files WHERE state != 'pending' ORDER BY number"
+        )
+        for row in rows:
+            values: dict[str, Any] = dict(zip(columns, row, strict=True))
+            yield Outcome(**values)
+
+    def rows(self, table: str) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
+        """Names and rows of `files`, `tracks` or `frames`, the latter two with place, condition."""
+        if table == "files":
+            query = "SELECT * FROM files ORDER BY number"
+        else:
+            query = (
+                f"SELECT files.place, files.condition, {table}.* FROM {table} "
+                f"JOIN files ON files.number = {table}.file ORDER BY file, position"
+            )
+        cursor = self._base.execute(query)
+        return tuple(column[0] for column in cursor.description), cursor
+
+    def frame_maxima(self) -> Iterator[tuple[str, float]]:
+        """(place, highest probability among its faces) of every frame with a face, unchanged
+        files only."""
+        yield from self._base.execute(
+            "SELECT files.place, MAX(frames.probability) FROM frames "
+            "JOIN files ON files.number = frames.file WHERE files.condition = ? "
+            "GROUP BY frames.file, frames.frame ORDER BY frames.file, frames.frame",
+            (AS_IT_IS,),
+        )
+
+    def frames_of(self, place: str) -> list[tuple[int, float, tuple[float, ...], float]]:
+        """(frame, time_s, box, probability) of every face in the unchanged file."""
+        rows = self._base.execute(
+            "SELECT frame, time_s, x0, y0, x1, y1, frames.probability FROM frames "
+            "JOIN files ON files.number = frames.file "
+            "WHERE files.place = ? AND files.condition = ? ORDER BY position",
+            (place, AS_IT_IS),
+        )
+        return [(row[0], row[1], tuple(row[2:6]), row[6]) for row in rows]
+
+
+class Ledger(Results):
     """Use it as a context manager; `record` is the only writer while a run goes on."""
 
     def __init__(
@@ -79,14 +159,8 @@ class Ledger:
             self._lock.close()
             raise
 
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
-        self._base.close()
+        super().close()
         self._lock.close()
 
     def pending(self, *, retry_failed: bool = False) -> list[tuple[str, str]]:
@@ -130,39 +204,9 @@ class Ledger:
             raise
         self._base.execute("COMMIT")
 
-    def states(self) -> Counter[str]:
-        """How many files are in which state."""
-        rows = self._base.execute("SELECT state, COUNT(*) FROM files GROUP BY state")
-        return Counter(dict(cast("list[tuple[str, int]]", rows.fetchall())))
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """Every finished file in the order of the data set, without its tracks and frames."""
-        columns = ("place", "condition", "state", *_FILE_COLUMNS)
-        rows = self._base.execute(
-            f"SELECT {', '.join(columns)} FROM files WHERE state != 'pending' ORDER BY number"
-        )
-        for row in rows:
-            values: dict[str, Any] = dict(zip(columns, row, strict=True))
-            yield Outcome(**values)
-
-    def rows(self, table: str) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
-        """Names and rows of `files`, `tracks` or `frames`, the latter two with place, condition."""
-        if table == "files":
-            query = "SELECT * FROM files ORDER BY number"
-        else:
-            query = (
-                f"SELECT files.place, files.condition, {table}.* FROM {table} "
-                f"JOIN files ON files.number = {table}.file ORDER BY file, position"
-            )
-        cursor = self._base.execute(query)
-        return tuple(column[0] for column in cursor.description), cursor
-
     def _begin(self, facts: Mapping[str, Any], keys: Iterable[tuple[str, str]]) -> None:
         """All at once: a ledger killed while it is laid out is laid out again."""
-        known = {
-            name: json.loads(value)
-            for name, value in self._base.execute("SELECT name, value FROM facts")
-        }
+        known = self.facts()
         # As JSON knows them: tuples are lists there.
         wanted: dict[str, Any] = json.loads(json.dumps(dict(facts)))
         if known:
@@ -177,21 +221,6 @@ class Ledger:
             ((name, json.dumps(value)) for name, value in wanted.items()),
         )
         self._base.execute("COMMIT")
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """The facts of the run in `folder`. Raises ConfigError where there is none."""
-    path = folder / FILE_NAME
-    if not path.is_file():
-        raise ConfigError(f"{folder}: no run is there ({FILE_NAME} is missing)")
-    base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-    try:
-        rows = base.execute("SELECT name, value FROM facts").fetchall()
-    except sqlite3.Error as error:
-        raise ConfigError(f"{path}: the ledger cannot be read: {error}") from error
-    finally:
-        base.close()
-    return {name: json.loads(value) for name, value in rows}
 
 
 def _locked(path: Path) -> IO[bytes]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from forensics.datasets import adapters
 from forensics.datasets.manifest import Sample
 from forensics.datasets.manifest_file import read_manifest
-from forensics.errors import ManifestError
+from forensics.errors import ConfigError, ManifestError
 from forensics.evaluation.outcome import AS_IT_IS, Unit
 
 
@@ -30,13 +30,24 @@ class Selection:
     problems: tuple[str, ...] = ()
 
     def units(self, conditions: Sequence[str] = (AS_IT_IS,)) -> Iterator[Unit]:
-        """Every file under every condition; a file's conditions follow each other."""
+        """Every file under every condition; a file's conditions follow each other.
+
+        Raises ConfigError where something other than a video would have to be recompressed.
+        """
         for sample in self.samples:
-            # A path that has a root of its own stays as it is.
-            own = "://" in sample.path or Path(sample.path).is_absolute()
-            location = sample.path if own else f"{self.root.rstrip('/')}/{sample.path}"
             for condition in conditions:
+                if condition != AS_IT_IS and sample.kind != "video":
+                    raise ConfigError(
+                        f"{sample.place}: a {sample.kind} cannot be recompressed; leave out "
+                        "--robustness"
+                    )
+                location = self.location(sample)
                 yield Unit(sample=sample, location=location, condition=condition)
+
+    def location(self, sample: Sample) -> str:
+        """Where its file is. A path that has a root of its own stays as it is."""
+        own = "://" in sample.path or Path(sample.path).is_absolute()
+        return sample.path if own else f"{self.root.rstrip('/')}/{sample.path}"
 
     def manifest_sha256(self) -> str:
         """Of the rows as they are: another file, label, person or order is another manifest."""

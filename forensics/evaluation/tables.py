@@ -42,7 +42,9 @@ class Items:
         return len(self.labels)
 
     def where(self, chosen: NDArray[np.bool_]) -> Items:
-        rows: NDArray[np.int64] = np.flatnonzero(chosen)
+        return self.at(np.flatnonzero(chosen))
+
+    def at(self, rows: NDArray[np.int64]) -> Items:
         numbers: list[int] = rows.tolist()
         return Items(
             labels=self.labels[rows],
