@@ -16,7 +16,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,10 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forensics.datasets.manifest import SEPARATOR, Sample
-from forensics.datasets.shards import COLUMNS_FOLDER, LAYOUT, NAMED, NAMES_FILE, CropRows
+from forensics.datasets.shards import COLUMNS_FOLDER, LAYOUT, NAMED, NAMES_FILE
 from forensics.errors import ManifestError
 
 SHARD_BYTES = 128 * 2**20  # a unit with crowds in it goes on in a further shard
+
+
+_PLAIN = ("kind", "dataset", "method", "group", "split", "compression")  # columns as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +206,7 @@ def write_columns(folder: Path, units: int) -> int:
             "video": video,
             "identity": SEPARATOR.join(line["identities"]),
             "source": SEPARATOR.join(line["sources"]),
-            **{name: line[name] for name in ("kind", "dataset", "method", "split", "compression")},
+            **{name: line[name] for name in _PLAIN},
         }
         span = slice(place, place + len(line["crops"]))
         if not line["crops"]:
@@ -280,6 +283,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-assert set(LAYOUT) == {field.name for field in fields(CropRows)}
