@@ -16,6 +16,7 @@ from forensics.models.published import first_position
 from forensics.preprocess import normalise
 
 TOLERANCE = 1e-3  # on logits: a hundredth of what half-precision weights move them by
+_LARGEST = 2**31 - 2**24  # bytes: protobuf's limit, less room for the graph
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
@@ -36,6 +37,11 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
 
 def _compared(checkpoint: Checkpoint, path: Path) -> tuple[bytes, float]:
     size = checkpoint.card.preprocessing.size
+    stored = 4 * sum(tensor.numel() for tensor in checkpoint.model.state_dict().values())
+    if stored > _LARGEST:
+        raise CheckpointError(
+            f"{path}: not written: {stored / 1e9:.1f} GB of weights, and an ONNX file holds 2.1 GB"
+        )
     data = onnx_file.write(checkpoint.model, size)
     card = replace(checkpoint.card, weights_sha256=onnx_file.graph_sha256(data))
     data = onnx_file.with_card(data, json.dumps(asdict(card), sort_keys=True, allow_nan=False))

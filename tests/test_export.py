@@ -90,6 +90,15 @@ def test_a_result_that_differs_is_not_written(
     assert not (tmp_path / "made.onnx").exists()
 
 
+def test_weights_beyond_what_onnx_can_hold_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forensics.export._LARGEST", 10**6)
+    with pytest.raises(CheckpointError, match="GB of weights"):
+        export_onnx(checkpoint(tmp_path, *SMALL[0]), tmp_path / "made.onnx")
+    assert not (tmp_path / "made.onnx").exists()
+
+
 def test_without_the_extra_one_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

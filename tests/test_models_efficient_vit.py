@@ -174,7 +174,7 @@ def test_an_image_of_another_size_is_refused(model: EfficientViT) -> None:
     [
         ({"extractor": "resnet-50"}, "extractor 'resnet-50' is unknown; known: efficientnet-b0"),
         ({"image_size": 31}, "at least 32, not 31"),
-        ({"image_size": 0}, "at least 32, not 0"),
+        ({"image_size": 0}, "image_size must be above 0"),
         ({"width": 30, "heads": 4}, "width 30 is not divisible by 4 heads"),
         ({"patch_size": 3}, "image_size 7 is not divisible by patch_size 3"),
         ({"colour": 1}, "colour"),

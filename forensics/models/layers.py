@@ -91,8 +91,8 @@ def as_patches(x: Tensor, side: int) -> Tensor:
 
 
 def require_heads(width: int, heads: int) -> None:
-    """Raises ValueError where the heads do not divide the width."""
-    if heads < 1 or width % heads != 0:
+    """Raises ValueError where the heads do not divide the width, or there is none."""
+    if width < 1 or heads < 1 or width % heads != 0:
         raise ValueError(f"width {width} is not divisible by {heads} heads")
 
 
