@@ -28,7 +28,10 @@ class Material:
 
     def __init__(self, store: CropStore, config: TrainConfig, *, rank: int, world: int) -> None:
         self.store, self._config, self._rank, self._world = store, config, rank, world
-        rows, table = store.where(split="train"), store.rows
+        table = store.rows
+        # Bystanders in a fake are real, and nothing says which of them are.
+        rows = store.where(split="train")
+        rows = rows[table.main[rows]]
         if not len(rows):
             raise ManifestError(
                 "no crop is in the split `train`; divide the manifest into splits and extract again"

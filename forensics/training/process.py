@@ -31,10 +31,11 @@ def start_fabric(config: TrainConfig) -> Fabric:
     device = choose_device(config.device)
     if config.precision == "fp16" and device.type != "cuda":
         raise ConfigError("precision fp16 needs a CUDA device; use precision bf16 or 32")
-    # It tells on stderr which precision it was asked for.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     local, world = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    fabric: Fabric = library("lightning_fabric").Fabric(
+    lightning = library("lightning_fabric")
+    # It tells on stderr which precision it was asked for; its import sets the level.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric: Fabric = lightning.Fabric(
         accelerator=device.type,
         devices=local,
         num_nodes=max(1, world // local),

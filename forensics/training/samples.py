@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from forensics.crops import cut, square_box
-from forensics.datasets.augment import pipeline, recoded
+from forensics.datasets.augment import Augmentation, Image, face_cut
 from forensics.datasets.self_blend import self_blend
 from forensics.datasets.shards import CropFacts, CropStore
 from forensics.errors import ForensicsError
@@ -28,12 +27,9 @@ from forensics.training.config import DataConfig
 from forensics.training.losses import NO_PAIR
 from forensics.training.sampler import Draw
 
-Image = NDArray[np.uint8]
 Failure = tuple[int, str]  # row of the store, why it cannot be read
 
 _TRIES = 10  # crops drawn in place of one that cannot be read
-# Around the margin and the place that scanning uses: faces are not found to the pixel.
-_MARGINS, _SHIFT = (0.85, 1.19), 0.06
 _UNREADABLE = (ForensicsError, OSError, ValueError, cv2.error)
 
 
@@ -66,7 +62,7 @@ class TrainingCrops(Dataset[Shown]):
         self, store: CropStore, rows: NDArray[np.int64], config: DataConfig, *, seed: int
     ) -> None:
         self._store, self._rows, self._config, self._seed = store, rows, config, seed
-        self._pipeline: Any = None  # made in the process that uses it: it does not pickle well
+        self._augment = Augmentation(config.size, margin=config.margin)
 
     def __getitem__(self, draw: Draw) -> Shown:
         rng = np.random.default_rng((self._seed, draw.epoch, draw.place, 1))
@@ -97,21 +93,9 @@ class TrainingCrops(Dataset[Shown]):
             images, labels = list(self_blend(crop, facts.landmarks, rng)), (0, 1)
         else:
             images, labels = [crop], (facts.label,)
-        config = self._config
-        if not config.augment:
-            return [face(i, facts.box_xyxy, config.margin, config.size) for i in images], labels
-        side = float(np.max(facts.box_xyxy[2:] - facts.box_xyxy[:2]))
-        shift = np.tile(rng.uniform(-_SHIFT, _SHIFT, 2) * side, 2).astype(np.float32)
-        margin = config.margin * rng.uniform(*_MARGINS)
-        images = [face(i, facts.box_xyxy + shift, margin, config.size) for i in images]
-        first, second = recoded((images[0], images[-1]), rng)
-        if self._pipeline is None:
-            self._pipeline = pipeline(0)
-        self._pipeline.set_random_seed(int(rng.integers(2**31)))
-        if not pair:
-            return [self._pipeline(image=first)["image"]], labels
-        made = self._pipeline(image=first, other=second)
-        return [made["image"], made["other"]], labels
+        if self._config.augment:
+            return self._augment(images, facts.box_xyxy, rng), labels
+        return [_plain(image, facts, self._config) for image in images], labels
 
 
 class ValidationCrops(Dataset[Shown]):
@@ -130,23 +114,20 @@ class ValidationCrops(Dataset[Shown]):
 
     def __getitem__(self, place: int) -> Shown:
         row = int(self._rows[place])
-        config = self._config
         try:
             crop, facts = self._store.read(row)
             images, labels = [crop], (facts.label,)
             if self._blended:
                 rng = np.random.default_rng((0, row))
                 images, labels = list(self_blend(crop, facts.landmarks, rng)), (0, 1)
-            shown = [face(i, facts.box_xyxy, config.margin, config.size) for i in images]
+            shown = [_plain(image, facts, self._config) for image in images]
             return Shown(place, np.stack(shown), labels, ())
         except _UNREADABLE as error:
             return Shown(place, np.empty(0, np.uint8), (), ((row, _one_line(error)),))
 
 
-def face(crop: Image, box: NDArray[np.float32], margin: float, size: int) -> Image:
-    """The square around a face of a wide crop, as `crops` cuts it from a frame: (S, S, 3)."""
-    height, width = crop.shape[:2]
-    return cut(crop, square_box(box, margin, (0, 0, width, height)), size)
+def _plain(crop: Image, facts: CropFacts, config: DataConfig) -> Image:
+    return face_cut(crop, facts.box_xyxy, config.margin, config.size)
 
 
 def collate(shown: Sequence[Shown]) -> Batch:

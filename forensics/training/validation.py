@@ -43,11 +43,12 @@ class Scores:
 
 
 def validation_rows(store: CropStore, frames: int, *, blended: bool) -> NDArray[np.int64]:
-    """`frames` crops of each person of each validation video, evenly spaced in time.
+    """`frames` crops of the person seen most in each validation video, evenly spaced in time.
 
     With `blended` reals with landmarks only. Raises ManifestError when a class is missing.
     """
     rows = store.where(split="val")
+    rows = rows[store.rows.main[rows]]
     if not len(rows):
         raise ManifestError(
             "no crop is in the split `val`: validation chooses the best checkpoint; divide the "
@@ -65,10 +66,9 @@ def validation_rows(store: CropStore, frames: int, *, blended: bool) -> NDArray[
         )
     # Time breaks ties of a video, row numbers those of a moment: the same crops every time.
     table = store.rows
-    order = rows[np.lexsort((rows, table.time_s[rows], table.track[rows], table.video[rows]))]
-    borders = np.flatnonzero(np.diff(table.video[order]) | np.diff(table.track[order])) + 1
-    people = np.split(order, borders)
-    chosen = [p[_evenly(len(p), frames)] if len(p) > frames else p for p in people]
+    order = rows[np.lexsort((rows, table.time_s[rows], table.video[rows]))]
+    videos = np.split(order, np.flatnonzero(np.diff(table.video[order])) + 1)
+    chosen = [v[_evenly(len(v), frames)] if len(v) > frames else v for v in videos]
     return np.concatenate(chosen)
 
 
