@@ -13,7 +13,8 @@ import forensics
 from forensics import Report, ScanConfig
 from forensics.config import load_config
 from forensics.errors import CheckpointError, ConfigError, ForensicsError
-from forensics.report import csv_header, csv_row, json_line, write, write_text
+from forensics.report import csv_header, csv_row, json_line, json_text, write_text
+from forensics.report.signature import Signer
 from forensics.structures import ABSTENTION_LABELS
 
 from .inputs import expand
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from forensics.report.html import Section
 
 Layout = Literal["table", "json", "csv"]
-LAYOUTS = {"table": as_table, "json": json_line, "csv": csv_row}
+LAYOUTS = {"table": as_table, "csv": csv_row}
 
 NOTHING_FOUND, FAKE_FOUND, ABSTAINED = 0, 1, 3
 # File systems end names at 255 bytes; the suffix, a counter and a temporary name need room.
@@ -38,6 +39,7 @@ def run(
     layout: Layout,
     out: Path | None,
     page: Path | None,
+    key: Path | None,
     detector: str,
     config_file: Path | None,
     overrides: Mapping[str, Any],
@@ -47,6 +49,11 @@ def run(
     config = effective_config(config_file, overrides)
     if page is not None:
         require_page(page)
+    sign = None
+    if key is not None:
+        if layout != "json" and out is None:
+            raise ConfigError("--sign signs JSON reports: give --json or --out, too")
+        sign = Signer(key).sign
     inputs = expand(paths)
     for problem in inputs.problems:
         error_line(problem)
@@ -71,10 +78,10 @@ def run(
                 errors += 1
                 continue
             labels[report.verdict.label] += 1
-            text = LAYOUTS[layout](report)
+            text = json_line(report, sign) if layout == "json" else LAYOUTS[layout](report)
             screen.pausing(lambda text=text: emit(text))
             if out is not None:
-                write(out / names.take(path), report)
+                write_text(out / names.take(path), json_text(report, sign))
             if page is not None:
                 sections.append(_section(report, len(sections)))
             screen.file_finished(path, report.verdict.label)
