@@ -109,6 +109,12 @@ def scan(
             metavar="FILE.html", help="Also write one page for people, a section per file."
         ),
     ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.mp4", help="Also write a copy of the video with boxes and scores."
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(
@@ -165,7 +171,8 @@ def scan(
       deepfake scan video.mp4
       deepfake scan clips/ 'more/**/*.mov' --json > reports.jsonl
       deepfake scan long.mkv --start 60 --end 90 --fps 4 --out reports/
-      deepfake scan video.mp4 --report report.html
+      deepfake scan video.mp4 --report report.html --overlay annotated.mp4
+      deepfake scan video.mp4 --json --sign key.pem > report.json
 
     \b
     Exit status:
@@ -193,6 +200,7 @@ def scan(
             layout="json" if as_json else "csv" if as_csv else "table",
             out=out,
             page=report,
+            overlay=overlay,
             key=sign,
             detector=detector,
             config_file=config,

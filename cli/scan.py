@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import forensics
 from forensics import Report, ScanConfig
 from forensics.config import load_config
-from forensics.errors import CheckpointError, ConfigError, ForensicsError
+from forensics.errors import CheckpointError, ConfigError, ForensicsError, MediaError
 from forensics.report import csv_header, csv_row, json_line, json_text, write_text
 from forensics.report.signature import Signer
 from forensics.structures import ABSTENTION_LABELS
@@ -39,6 +39,7 @@ def run(
     layout: Layout,
     out: Path | None,
     page: Path | None,
+    overlay: Path | None,
     key: Path | None,
     detector: str,
     config_file: Path | None,
@@ -59,6 +60,8 @@ def run(
         error_line(problem)
     if not inputs.files:
         return ERROR
+    if overlay is not None:
+        _require_overlay(overlay, inputs.files)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     labels: Counter[str] = Counter()
@@ -84,6 +87,8 @@ def run(
                 write_text(out / names.take(path), json_text(report, sign))
             if page is not None:
                 sections.append(_section(report, len(sections)))
+            if overlay is not None:
+                errors += not _annotate(overlay, report, config, screen)
             screen.file_finished(path, report.verdict.label)
         if page is not None:
             _write_page(page, sections)
@@ -96,6 +101,29 @@ def require_page(page: Path) -> None:
         raise ConfigError(f"{page}: --report writes HTML; give a name that ends in .html")
     if page.is_dir() or not page.parent.is_dir():
         raise ConfigError(f"{page}: not a file in an existing folder; check --report")
+
+
+def _require_overlay(overlay: Path, files: Sequence[Path]) -> None:
+    from forensics.report.overlay import require_target
+
+    require_target(overlay)
+    if len(files) > 1:
+        raise ConfigError(f"--overlay annotates one video, not {len(files)}; name one file")
+
+
+def _annotate(overlay: Path, report: Report, config: ScanConfig, screen: Screen) -> bool:
+    """Whether the annotated video was written; why not is said on stderr."""
+    from forensics.report.overlay import write_overlay
+
+    show = screen.file_started(Path(report.path))
+    try:
+        write_overlay(
+            overlay, report, config, on_progress=lambda done, total: show("annotating", done, total)
+        )
+    except MediaError as error:
+        screen.error(f"{error}; no annotated video was written")
+        return False
+    return True
 
 
 def _section(report: Report, number: int) -> Section:
