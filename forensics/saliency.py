@@ -1,10 +1,13 @@
-"""Heat maps: where in a face a network finds what speaks for a fake.
+"""Heat maps: the places of a face that a network's answer hangs on.
 
 Transformers: attention rollout (Abnar and Zuidema, ACL 2020) with gradient-weighted attention
 (Chefer, Gur and Wolf, ICCV 2021), followed from the answer back to the first layer. Convolutional
 extractors: Grad-CAM (Selvaraju et al., ICCV 2017) on the last map. A hybrid has both: what its
 transformer reads, weighted by what the extractor says there; so has CvT, whose attention alone
 tells little because its convolutions carry what lies where.
+
+Gradients of attention count by their size, not their sign: networks also learn a fake as the lack
+of what is real, and there the sign points away from it. Measured in docs/log.md.
 
 The networks call fused attention, which keeps no weights. Here, and only here, the call is
 intercepted and computed in the open; nothing about a network changes.
@@ -71,8 +74,8 @@ def method_of(model: nn.Module) -> str | None:
 def heat_maps(model: nn.Module, x: Tensor) -> Tensor:
     """(B, 3, S, S) float32, normalised as the card says -> (B, S, S) float32 in 0..1, on the CPU.
 
-    Large where something raises the logit, that is speaks for a fake; an image in which nothing
-    does is zero all over, any other has a maximum of 1. `model` must be in eval mode, on the device
+    Large where the logit hangs on the picture most; an image in which nothing was found is zero all
+    over, any other has a maximum of 1. `model` must be in eval mode, on the device
     of `x`. Raises ValueError for a network that neither attends nor has an extractor.
     """
     method = method_of(model)
@@ -90,7 +93,7 @@ def heat_maps(model: nn.Module, x: Tensor) -> Tensor:
     if method in (ROLLOUT, BOTH):
         parts.append(_rollout(answer, trace))
     if method in (GRAD_CAM, BOTH):
-        parts.append(_of_extractors(answer, trace, model))
+        parts.append(_of_extractors(answer, trace, model, signed=not _reads_maps(model)))
     heat = torch.ones(len(x), x.shape[2], x.shape[3])
     for part in parts:
         heat = heat * _unit(_resized(part.detach().float().cpu(), x.shape[2]))
@@ -157,7 +160,12 @@ def _recorded(model: nn.Module, trace: _Trace) -> Generator[None]:
         yield
 
 
-def _of_extractors(answer: Tensor, trace: _Trace, model: nn.Module) -> Tensor:
+def _reads_maps(model: nn.Module) -> bool:
+    """Whether a transformer reads an extractor's maps place by place."""
+    return method_of(model) == BOTH and not isinstance(model, CvT)
+
+
+def _of_extractors(answer: Tensor, trace: _Trace, model: nn.Module, *, signed: bool) -> Tensor:
     """(B, G, G): the last map of each extractor; of a shared one also the early map it gave."""
     used = [maps[-1] for maps in trace.maps]
     if isinstance(model, CrossEfficientViT):
@@ -165,15 +173,19 @@ def _of_extractors(answer: Tensor, trace: _Trace, model: nn.Module) -> Tensor:
     gradients = torch.autograd.grad(answer, used, retain_graph=True)
     side = max(maps.shape[-1] for maps in used)
     heat = [
-        _unit(_resized(_grad_cam(maps, gradient).detach(), side))
+        _unit(_resized(_grad_cam(maps, gradient, signed=signed).detach(), side))
         for maps, gradient in zip(used, gradients, strict=True)
     ]
     return torch.stack(heat).sum(0)
 
 
-def _grad_cam(maps: Tensor, gradient: Tensor) -> Tensor:
-    """(B, D, G, G) twice -> (B, G, G): channels weighted by their mean gradient, positive part."""
-    return (gradient.mean((2, 3), keepdim=True) * maps).sum(1).clamp_min(0)
+def _grad_cam(maps: Tensor, gradient: Tensor, *, signed: bool = True) -> Tensor:
+    """(B, D, G, G) twice -> (B, G, G): channels weighted by their mean gradient.
+
+    `signed` keeps what speaks for a fake, as published; else what speaks either way.
+    """
+    heat = (gradient.mean((2, 3), keepdim=True) * maps).sum(1)
+    return heat.clamp_min(0) if signed else heat.abs()
 
 
 def _rollout(answer: Tensor, trace: _Trace) -> Tensor:
@@ -206,7 +218,7 @@ def _start(answer: Tensor, trace: _Trace) -> Tensor:
 
 
 def _gradient_weighted(call: _Attended, gradient: Tensor) -> Tensor:
-    """(B, N, M): what of the attention raised the answer, averaged over heads."""
+    """(B, N, M): the attention that the answer hangs on, averaged over heads."""
     weights = call.weights.detach()
     if call.layer is not None:
         # ConViT adds attention by position behind the call: what is explained is the mixture.
@@ -218,7 +230,7 @@ def _gradient_weighted(call: _Attended, gradient: Tensor) -> Tensor:
             gate = torch.sigmoid(layer.gating_param).view(1, -1, 1, 1)
         weights = (1 - gate) * weights + gate * places
         gradient = gradient / (1 - gate).clamp_min(1e-6)
-    return (weights * gradient).clamp_min(0).mean(1)
+    return (weights * gradient).abs().mean(1)
 
 
 def _layout(tokens: int) -> tuple[int, int]:

@@ -179,7 +179,7 @@ def test_a_report_never_replaces_a_folder(tmp_path: Path) -> None:
 
 
 def test_an_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"use one of \.json, \.csv"):
+    with pytest.raises(ConfigError, match=r"use one of \.json, \.csv, \.html"):
         write(tmp_path / "report.xml", judged())
 
 
