@@ -32,6 +32,9 @@ _PAGE = {
 }
 # What forms of foreign pages can send without asking; a file is sent as it is.
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded", "text/plain")
+# What is still to come of a body that is too long or too slow is not waited for. Elsewhere it is:
+# a browser reads the answer only when it has sent everything.
+_CLOSE = {"Connection": "close"}
 _MEDIUM = {
     "requestBody": {
         "required": True,
@@ -198,15 +201,15 @@ def _require_file(request: Request, max_bytes: int) -> None:
     if not declared.isascii() or not declared.isdigit():
         raise HTTPException(400, "Content-Length is not a number")
     if int(declared) > max_bytes:
-        raise HTTPException(413, too_large(max_bytes))
+        raise HTTPException(413, too_large(max_bytes), headers=_CLOSE)
 
 
 def _refusal(error: BaseException) -> BaseException:
     """What a failed upload answers; errors of our own stay what they are."""
     if isinstance(error, UploadTooLarge):
-        return HTTPException(413, str(error))
+        return HTTPException(413, str(error), headers=_CLOSE)
     if isinstance(error, UploadTooSlow):
-        return HTTPException(408, str(error))
+        return HTTPException(408, str(error), headers=_CLOSE)
     if isinstance(error, MediaError):
         return HTTPException(415, str(error))
     if isinstance(error, ClientDisconnect):

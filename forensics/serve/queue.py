@@ -67,6 +67,7 @@ class JobList(BaseModel):
 
     server: str  # another word after a restart: everything known before is gone
     revision: int
+    free_places: int  # how many files may be sent now
     jobs: list[JobStatus]
 
 
@@ -94,7 +95,7 @@ class JobQueue:
     def reserve(self) -> None:
         """Take a place for a file that is about to arrive. Raises QueueFull."""
         with self._changed:
-            if len(self._waiting) + self._reserved >= self._places:
+            if self._free_places() == 0:
                 raise QueueFull(
                     f"{self._places} files are waiting already: wait until one is done, or start "
                     "the server with a longer --queue"
@@ -142,7 +143,12 @@ class JobQueue:
         """All jobs that changed after revision `since`; 0 for all."""
         with self._changed:
             jobs = [job.status for job in self._jobs.values() if job.status.revision > since]
-            return JobList(server=self._server, revision=self._revision, jobs=jobs[::-1])
+            return JobList(
+                server=self._server,
+                revision=self._revision,
+                free_places=self._free_places(),
+                jobs=jobs[::-1],
+            )
 
     def cancel(self, job_id: str) -> JobStatus | None:
         """End a job that waits or runs; one that has ended stays what it is. None as `status`."""
@@ -167,6 +173,9 @@ class JobQueue:
         for job in jobs:
             self.cancel(job.id)
         self._worker.join(_CLOSE_S)
+
+    def _free_places(self) -> int:
+        return self._places - len(self._waiting) - self._reserved
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
