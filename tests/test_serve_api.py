@@ -20,6 +20,7 @@ from forensics.report import schema
 from forensics.serve import queue as queue_module
 from forensics.serve.queue import display_name
 from forensics.serve.security import Access
+from forensics.serve.store import FORMATS
 
 OURS = "http://127.0.0.1:8000"
 BINARY = {"content-type": "application/octet-stream"}
@@ -52,6 +53,7 @@ def test_a_file_ends_in_a_report_and_the_upload_is_gone(it: House, client: TestC
     assert (job["name"], job["size_bytes"]) == ("holiday.mov", 5000)
     assert re.fullmatch("[0-9a-f]{32}", job["id"])
     assert it.wait(job["id"]) == "done"
+    assert {path.suffix for path in it.files()} == set(FORMATS)
     job = client.get(f"/api/jobs/{job['id']}").json()
     assert (job["label"], job["probability"]) == ("likely_fake", 0.86)
     assert (job["stage"], job["done"], job["total"]) == ("scoring", 64, 64)

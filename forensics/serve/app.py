@@ -14,10 +14,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from forensics.errors import MediaError
-from forensics.report import WRITERS
 from forensics.serve.queue import JobList, JobQueue, JobStatus, QueueFull, display_name
 from forensics.serve.security import REPORT_CSP, Access, Guard
-from forensics.serve.store import Store, UploadTooLarge, UploadTooSlow, too_large
+from forensics.serve.store import FORMATS, Store, UploadTooLarge, UploadTooSlow, too_large
 from forensics.structures import DetectorFacts
 
 # The page, by address: a closed list, so no name from outside ever becomes a path.
@@ -112,7 +111,7 @@ def _jobs(rooms: Rooms) -> APIRouter:
             version=metadata.version("deepfake"),
             detector=Detector(name=facts.name, version=facts.version, sha256=facts.sha256),
             max_upload_bytes=store.max_bytes,
-            html_reports=".html" in WRITERS,
+            html_reports=".html" in FORMATS,
         )
 
     @api.post(
