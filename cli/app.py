@@ -94,7 +94,7 @@ def scan(
     ],
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print JSON, one line per file (schema deepfake-report/1)."),
+        typer.Option("--json", help="Print JSON, one line per file (schema deepfake-report/2)."),
     ] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print CSV, one row per file below a header.")
@@ -102,6 +102,12 @@ def scan(
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also write NAME.json per file into this folder."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help="Also write one page for people, a section per file."
+        ),
     ] = None,
     detector: Annotated[
         str, typer.Option(metavar="NAME|PATH", help="Shipped detector or checkpoint file.")
@@ -153,6 +159,7 @@ def scan(
       deepfake scan video.mp4
       deepfake scan clips/ 'more/**/*.mov' --json > reports.jsonl
       deepfake scan long.mkv --start 60 --end 90 --fps 4 --out reports/
+      deepfake scan video.mp4 --report report.html
 
     \b
     Exit status:
@@ -179,6 +186,7 @@ def scan(
             paths,
             layout="json" if as_json else "csv" if as_csv else "table",
             out=out,
+            page=report,
             detector=detector,
             config_file=config,
             overrides=overrides,

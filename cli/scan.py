@@ -13,7 +13,7 @@ import forensics
 from forensics import Report, ScanConfig
 from forensics.config import load_config
 from forensics.errors import CheckpointError, ConfigError, ForensicsError
-from forensics.report import csv_header, csv_row, json_line, write
+from forensics.report import csv_header, csv_row, json_line, write, write_text
 from forensics.structures import ABSTENTION_LABELS
 
 from .inputs import expand
@@ -22,6 +22,7 @@ from .terminal import ERROR, emit, error_line, interrupted
 
 if TYPE_CHECKING:
     from forensics import Scanner
+    from forensics.report.html import Section
 
 Layout = Literal["table", "json", "csv"]
 LAYOUTS = {"table": as_table, "json": json_line, "csv": csv_row}
@@ -36,6 +37,7 @@ def run(
     *,
     layout: Layout,
     out: Path | None,
+    page: Path | None,
     detector: str,
     config_file: Path | None,
     overrides: Mapping[str, Any],
@@ -43,6 +45,8 @@ def run(
 ) -> int:
     """Scan what `paths` name; the result is the exit status."""
     config = effective_config(config_file, overrides)
+    if page is not None:
+        require_page(page)
     inputs = expand(paths)
     for problem in inputs.problems:
         error_line(problem)
@@ -53,6 +57,7 @@ def run(
     labels: Counter[str] = Counter()
     errors = len(inputs.problems)
     names = _FreeNames()
+    sections: list[Section] = []
     with (
         forensics.Scanner(detector, config) as scanner,
         Screen(len(inputs.files), quiet=quiet) as screen,
@@ -60,7 +65,8 @@ def run(
         if layout == "csv":
             emit(csv_header())
         for path in inputs.files:
-            report = _scan_one(scanner, path, screen, last=path == inputs.files[-1])
+            last = path == inputs.files[-1]
+            report = _scan_one(scanner, path, screen, last=last, keep_evidence=page is not None)
             if report is None:
                 errors += 1
                 continue
@@ -69,8 +75,32 @@ def run(
             screen.pausing(lambda text=text: emit(text))
             if out is not None:
                 write(out / names.take(path), report)
+            if page is not None:
+                sections.append(_section(report, len(sections)))
             screen.file_finished(path, report.verdict.label)
+        if page is not None:
+            _write_page(page, sections)
     return exit_status(labels, errors)
+
+
+def require_page(page: Path) -> None:
+    """Raise ConfigError where a page could not be written: before hours of work, not after."""
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{page}: --report writes HTML; give a name that ends in .html")
+    if page.is_dir() or not page.parent.is_dir():
+        raise ConfigError(f"{page}: not a file in an existing folder; check --report")
+
+
+def _section(report: Report, number: int) -> Section:
+    from forensics.report.html import section  # Jinja2 and more: only where a page is wanted
+
+    return section(report, number)
+
+
+def _write_page(page: Path, sections: Sequence[Section]) -> None:
+    from forensics.report import html
+
+    write_text(page, html.page(sections))
 
 
 def exit_status(labels: Mapping[str, int], errors: int) -> int:
@@ -120,10 +150,17 @@ def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-def _scan_one(scanner: Scanner, path: Path, screen: Screen, *, last: bool) -> Report | None:
+def _scan_one(
+    scanner: Scanner, path: Path, screen: Screen, *, last: bool, keep_evidence: bool
+) -> Report | None:
     """The report, or None when the file failed: said on stderr, and the batch goes on."""
     try:
-        return scanner.scan(path, on_progress=screen.file_started(path), last=last)
+        return scanner.scan(
+            path,
+            on_progress=screen.file_started(path),
+            last=last,
+            keep_evidence=keep_evidence,
+        )
     except (CheckpointError, ConfigError):
         raise  # no other file would fare better
     except ForensicsError as error:

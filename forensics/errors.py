@@ -5,6 +5,7 @@ ForensicsError
 ├── CheckpointError   weights, card and network do not belong together
 ├── ConfigError       an option or a configuration key is wrong
 ├── ManifestError     a data set's list of files is wrong
+├── ReportError       a report cannot be read, signed or compared
 └── ScanCancelled     a scan was ended from outside, see `forensics.video.cancellation`
 """
 
@@ -37,6 +38,10 @@ class ConfigError(ForensicsError):
 
 class ManifestError(ForensicsError):
     """A manifest names something that does not exist or contradicts itself."""
+
+
+class ReportError(ForensicsError):
+    """A report cannot be read, signed or compared."""
 
 
 class ScanCancelled(ForensicsError):

@@ -22,14 +22,18 @@ from numpy.typing import NDArray
 
 from forensics.config import ScanConfig
 from forensics.errors import ForensicsError, MediaError
+from forensics.report.custody import host_facts
 from forensics.report.facts import Clock, file_sha256, require_stored, software_versions
+from forensics.report.moments import extremes
 from forensics.report.sanity import Pictures
 from forensics.sampling import sample_times
 from forensics.structures import (
     AbstentionLabel,
     DecodeStats,
     DetectorFacts,
+    Evidence,
     Frame,
+    HeatMap,
     Observation,
     Report,
     Verdict,
@@ -49,6 +53,8 @@ OnProgress = Callable[[str, int, int], None]
 
 # Full-resolution frames held at once: five of 4K, sixteen of 1080p.
 _BATCH_BYTES = 128 * 2**20
+# People and faces of each with heat maps: what a reader can take in, and about a second of time.
+_EXPLAINED_PEOPLE, _EXPLAINED_FACES = 6, 3
 # Crops of one file: 7000 faces of 224 px. A crowd in 4096 frames would be 39 GB.
 _CROP_BYTES = 2**30
 
@@ -59,14 +65,17 @@ def scan(
     checkpoint: Checkpoint | str | Path | None = None,
     config: ScanConfig | None = None,
     on_progress: OnProgress | None = None,
+    keep_evidence: bool = False,
 ) -> Report:
     """Examine one file. `checkpoint` is a shipped detector's name, a file or a loaded checkpoint.
+
+    `keep_evidence` makes what a report for people shows beside the numbers (`Report.evidence`).
 
     A file that cannot be judged ends in a Report whose verdict abstains and says why. Raises
     ForensicsError where there is no file to examine, and its CheckpointError and ConfigError.
     """
     with Scanner(checkpoint, config) as scanner:
-        return scanner.scan(path, on_progress=on_progress, last=True)
+        return scanner.scan(path, on_progress=on_progress, last=True, keep_evidence=keep_evidence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +144,7 @@ class Scanner:
         on_progress: OnProgress | None = None,
         last: bool = False,
         cancellation: Cancellation | None = None,
+        keep_evidence: bool = False,
     ) -> Report:
         """Examine one file; see `forensics.scan`. `last` says that no other will follow.
 
@@ -161,7 +171,12 @@ class Scanner:
         stages = self._stages.result()
         dtype = str(stages.dtype).removeprefix("torch.")
         with clock.stage("hash"):
-            sha256 = digest.result() if digest else None
+            sha256, num_bytes = digest.result() if digest else (None, None)
+        evidence = None
+        if keep_evidence:
+            with clock.stage("evidence"):
+                evidence = _evidence(path, verdict, stages, readable=digest is not None)
+            cancellation.check()
         return Report(
             path=str(path),
             sha256=sha256,
@@ -172,6 +187,10 @@ class Scanner:
             software=software_versions(),
             config=asdict(self._config) | {"device": str(stages.device), "dtype": dtype},
             started=started.isoformat(timespec="seconds"),
+            ended=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            num_bytes=num_bytes,
+            host=_host(stages.device),
+            evidence=evidence,
             seconds=clock.total(),
             timings_s=clock.stages,
         )
@@ -331,3 +350,44 @@ def _faces_of(batch: list[Frame], stages: _Stages, clock: Clock) -> list[Observa
                 )
                 observations.append(seen)
     return observations
+
+
+def _host(device: torch.device) -> dict[str, str | int]:
+    from forensics.runtime import device_name, num_threads
+
+    return host_facts(device_name(device), num_threads())
+
+
+def _evidence(path: Path, verdict: Verdict, stages: _Stages, *, readable: bool) -> Evidence:
+    """What a report for people needs and a verdict does not: heat maps, credentials, the card."""
+    from forensics.credentials import not_examined, read_credentials
+
+    heat, method = _heat_maps(verdict, stages)
+    return Evidence(
+        heat_maps=tuple(heat),
+        heat_method=method,
+        credentials=read_credentials(path) if readable else not_examined("No file to look into."),
+        card=asdict(stages.checkpoint.card),
+    )
+
+
+def _heat_maps(verdict: Verdict, stages: _Stages) -> tuple[list[HeatMap], str]:
+    from forensics.preprocess import normalise
+    from forensics.saliency import heat_maps, method_of
+
+    model = stages.checkpoint.model
+    method = method_of(model)
+    if method is None:
+        return [], "This detector gives no gradients, so there are no heat maps."
+    heat: list[HeatMap] = []
+    for person in verdict.people[:_EXPLAINED_PEOPLE]:
+        track = person.score.track
+        most, least = extremes(person.score, _EXPLAINED_FACES)
+        places = sorted({*most, *least})
+        x = normalise(track.crops[places], stages.checkpoint.card.preprocessing)
+        maps = heat_maps(model, x.to(stages.device)).numpy()
+        heat += [
+            HeatMap(person=track.id, place=place, heat=part)
+            for place, part in zip(places, maps, strict=True)
+        ]
+    return heat, method

@@ -59,6 +59,16 @@ def _cpu_multiplies_bfloat16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+def device_name(device: torch.device) -> str:
+    """What a device calls itself: the model of a GPU, else its kind."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def num_threads() -> int:
+    """Threads of PyTorch's CPU kernels: another number sums in another order."""
+    return torch.get_num_threads()
+
+
 def set_threads(num_threads: int) -> None:
     """Let PyTorch's CPU kernels use `num_threads`. Raises ConfigError below 1."""
     if num_threads < 1:

@@ -5,11 +5,13 @@ Legend: B crops of one batch, S crop side in pixels, T faces of a track.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 from torch import Tensor
 
 from forensics import calibration
@@ -82,4 +84,20 @@ def _score(track: Track, logits: NDArray[np.float64], checkpoint: Checkpoint) ->
         frame_probabilities=calibration.apply(card.calibration, logits),
         score=score,
         probability=float(calibration.apply(card.calibration, score)),
+        interval=_interval(logits, card.calibration),
     )
+
+
+def _interval(logits: NDArray[np.float64], platt: calibration.Platt) -> tuple[float, float] | None:
+    """95% interval of a track's probability by Student's t over its frames' logits, calibrated.
+
+    It says how much the answer hangs on which frames were looked at, and is too narrow where
+    neighbouring frames resemble each other; how wrong the detector can be stands in its card.
+    """
+    t = len(logits)
+    if t < 2:
+        return None
+    reach = float(stdtrit(t - 1, 0.975)) * float(logits.std(ddof=1)) / math.sqrt(t)
+    centre = float(logits.mean())
+    low, high = calibration.apply(platt, [centre - reach, centre + reach]).tolist()
+    return low, high

@@ -57,9 +57,17 @@ def _csv_text(reports: Sequence[Report]) -> str:
     return csv_header() + "".join(csv_row(report) for report in reports)
 
 
+def _html_text(reports: Sequence[Report]) -> str:
+    """One page with a section per file."""
+    from forensics.report.html import render  # Jinja2 and OpenCV: not before a page is wanted
+
+    return render(reports)
+
+
 WRITERS: dict[str, Callable[[Sequence[Report]], str]] = {
     ".json": _json_text,
     ".csv": _csv_text,
+    ".html": _html_text,
 }
 
 

@@ -40,6 +40,7 @@ class Examiner(Protocol):
         *,
         on_progress: Callable[[str, int, int], None],
         cancellation: Cancellation,
+        keep_evidence: bool,
     ) -> Report: ...
 
 
@@ -204,6 +205,7 @@ class JobQueue:
             job.upload.path,
             on_progress=partial(self._progress, job),
             cancellation=job.cancellation,
+            keep_evidence=True,  # for the HTML report
         )
         report = _under_its_name(report, job)
         job.cancellation.check()

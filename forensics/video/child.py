@@ -24,7 +24,7 @@ _LOG_BYTES = 64 * 1024  # all that the child may write to any file: its captured
 
 def main(socket_fd: int, decoder: str) -> int:
     """Wait for one job on the socket, do it, leave."""
-    _leave_network()  # before any thread exists: the kernel asks for a single-threaded process
+    leave_network()  # before any thread exists: the kernel asks for a single-threaded process
     channel = socket.socket(fileno=socket_fd)
     threading.Thread(target=_follow_parent, args=(socket_fd,), daemon=True).start()
 
@@ -41,7 +41,7 @@ def main(socket_fd: int, decoder: str) -> int:
         budget = wire.Budget(**job["budget"])
         try:
             _require_memory(budget)
-            _limit(budget.memory_mb, budget.cpu_s)
+            limit(budget.memory_mb, budget.cpu_s)
             _serve(channel, fds, job["decoder"], budget)
         except MediaError as error:
             _report(channel, str(error), error.label)
@@ -105,7 +105,7 @@ def _load(decoder: str) -> None:
         load_decord()
 
 
-def _leave_network() -> None:
+def leave_network() -> None:
     """A network namespace of its own, without any interface, where the kernel grants one.
 
     Best effort, the second wall: the first is that no demuxer or protocol which opens anything is
@@ -140,7 +140,7 @@ def _require_memory(budget: Any) -> None:
         raise MediaError(out_of_memory(budget.memory_mb, needed), label="limit_exceeded")
 
 
-def _limit(memory_mb: int, cpu_s: float) -> None:
+def limit(memory_mb: int, cpu_s: float) -> None:
     memory = memory_mb * 2**20
     seconds = max(1, int(cpu_s + 0.999))
     for what, soft, hard in (

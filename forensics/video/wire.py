@@ -101,7 +101,8 @@ def to_json(value: VideoInfo | DecodeStats) -> dict[str, Any]:
 def info_from_json(value: Any) -> VideoInfo:
     """The header again; raises ConnectionEnded where the child sent something else."""
     try:
-        fields: dict[str, Any] = {**value, "traits": tuple(value["traits"])}
+        tags = tuple((str(name), str(text)) for name, text in value["tags"])
+        fields: dict[str, Any] = {**value, "traits": tuple(value["traits"]), "tags": tags}
         return VideoInfo(**fields)
     except (TypeError, KeyError, ValueError) as error:
         raise ConnectionEnded(f"the header is malformed: {error}") from error
