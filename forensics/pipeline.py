@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from forensics.checkpoint import Checkpoint
     from forensics.faces import FaceDetector
 
-# Stage ("loading", "looking", "scoring"), done, total.
+# Stage ("loading", "looking", "scoring"; "explaining" where evidence is kept), done, total.
 OnProgress = Callable[[str, int, int], None]
 
 # Full-resolution frames held at once: five of 4K, sixteen of 1080p.
@@ -174,9 +174,10 @@ class Scanner:
             sha256, num_bytes = digest.result() if digest else (None, None)
         evidence = None
         if keep_evidence:
+            report_progress("explaining", 0, 1)
             with clock.stage("evidence"):
                 evidence = _evidence(path, verdict, stages, readable=digest is not None)
-            cancellation.check()
+            report_progress("explaining", 1, 1)
         return Report(
             path=str(path),
             sha256=sha256,

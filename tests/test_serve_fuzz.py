@@ -23,7 +23,7 @@ OPERATIONS = {
     "GET /api/jobs/{job_id}": {200, 404},
     "DELETE /api/jobs/{job_id}": {200, 404},
     "GET /api/jobs/{job_id}/report.json": {200, 404, 409},
-    "GET /api/jobs/{job_id}/report.html": {404, 409},
+    "GET /api/jobs/{job_id}/report.html": {200, 404, 409},
 }
 
 

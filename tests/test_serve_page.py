@@ -143,7 +143,7 @@ def test_a_file_is_examined_and_its_report_opens(page: Any, it: House) -> None:
     expect(report.get_by_role("heading", name="Likely fake")).to_be_visible()
     expect(bar).to_be_hidden()
     expect(row(page, "interview.mp4")).to_contain_text("Likely fake · 0.86")
-    expect(report).to_contain_text("This is evidence, not proof")
+    expect(report).to_contain_text("It is not proof")
     expect(report).to_contain_text("The whole file could be decoded.")
     expect(report.get_by_role("row")).to_have_count(3)  # the table's head and two people
     expect(report).to_contain_text("a" * 64)
@@ -164,9 +164,9 @@ def test_a_file_is_examined_and_its_report_opens(page: Any, it: House) -> None:
 
 def test_a_broken_file_ends_in_words_and_not_in_a_probability(page: Any) -> None:
     choose(page, torn="broken")
-    expect(row(page, "torn.mp4")).to_contain_text("Cannot be decoded")
+    expect(row(page, "torn.mp4")).to_contain_text("No verdict: cannot be decoded")
     report = page.locator("#report")
-    expect(report.get_by_role("heading", name="Cannot be decoded")).to_be_visible()
+    expect(report.get_by_role("heading", name="No verdict: cannot be decoded")).to_be_visible()
     expect(report).to_contain_text("torn.mp4: no moov box")
     expect(report).not_to_contain_text("Probability of fake")
 
@@ -206,7 +206,7 @@ def test_two_at_once_and_each_can_be_cancelled(page: Any, it: House) -> None:
     expect(row(page, "third.mp4")).to_contain_text("Cancelled")
     page.get_by_role("button", name="Cancel first.mp4").click()
     expect(row(page, "first.mp4")).to_contain_text("Cancelled")
-    expect(row(page, "second.mp4")).to_contain_text("Likely real")
+    expect(row(page, "second.mp4")).to_contain_text("No sign of a fake found")
     assert len(it.scanner.seen) == 2
 
 
@@ -229,10 +229,10 @@ def test_answers_that_overtake_each_other_neither_double_nor_revive_a_file(
     choose(page, first="slow", late="real")
     expect(row(page, "first.mp4")).to_contain_text("Likely fake")
     expect(row(page, "late.mp4")).to_have_count(1)
-    expect(row(page, "late.mp4")).to_contain_text("Likely real")
+    expect(row(page, "late.mp4")).to_contain_text("No sign of a fake found")
     page.wait_for_timeout(900)
     expect(row(page, "late.mp4")).to_have_count(1)
-    expect(row(page, "late.mp4")).to_contain_text("Likely real")
+    expect(row(page, "late.mp4")).to_contain_text("No sign of a fake found")
 
 
 def test_an_upload_under_way_can_be_cancelled(page: Any, it: House) -> None:
@@ -260,7 +260,7 @@ def test_files_can_be_dropped_anywhere(page: Any) -> None:
     page.dispatch_event("#report", "dragover", {"dataTransfer": data})
     expect(page.locator("#drop.over")).to_be_visible()
     page.dispatch_event("#report", "drop", {"dataTransfer": data})
-    expect(row(page, "dropped.png")).to_contain_text("Likely real")
+    expect(row(page, "dropped.png")).to_contain_text("No sign of a fake found")
 
 
 def focused(page: Any) -> str:
@@ -321,6 +321,7 @@ def test_the_chart_tells_what_the_pointer_shows(page: Any) -> None:
     choose(page, clip="fake")
     chart = page.locator(".chart").first
     expect(chart).to_be_visible()
+    chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
     page.mouse.move(box["x"] + box["width"] - 30, box["y"] + 20)
     expect(page.locator(".readout").first).to_contain_text("At 9.50 s")
@@ -364,6 +365,23 @@ def test_text_can_be_read_and_nothing_runs_over_the_edge(page: Any, scheme: str)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_the_full_report_opens_in_an_origin_of_its_own(page: Any) -> None:
+    choose(page, clip="fake")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Open full report").click()
+    report = opened.value
+    expect(report.get_by_role("heading", name="Likely fake", level=2)).to_be_visible()
+    assert report.evaluate("origin") == "null"
+    assert report.evaluate("fetch('/api/jobs').then(() => 'read', () => 'refused')") == "refused"
+    report.locator(".chart").first.focus()
+    report.keyboard.press("End")  # its own script runs
+    expect(report.locator(".chart .tip").first).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download HTML").click()
+    assert download.value.suggested_filename == "clip.mp4.html"
+    assert Path(download.value.path()).read_text("utf-8").startswith("<!doctype html>")
+
+
 def test_markup_in_a_name_stays_text(page: Any) -> None:
     name = "<img src=x onerror=window.hit=1>\"'&.mp4"
     page.set_input_files("#file", [file(name, "broken")])
@@ -371,6 +389,10 @@ def test_markup_in_a_name_stays_text(page: Any) -> None:
     expect(page.locator("#report .file")).to_have_text(name)
     assert page.evaluate("window.hit") is None
     assert page.locator("#jobs img, #report img").count() == 0
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Open full report").click()
+    expect(opened.value.get_by_text(name).first).to_be_visible()
+    assert opened.value.evaluate("window.hit") is None
 
 
 def test_no_script_can_be_smuggled_into_the_page(browser: Any, it: House) -> None:
@@ -443,8 +465,13 @@ def test_a_token_is_the_browsers_password(browser: Any, tmp_path: Path) -> None:
         page = context.new_page()
         page.goto(it.address)
         choose(page, clip="real")
-        expect(row(page, "clip.mp4")).to_contain_text("Likely real")
-        expect(page.locator("#report h2")).to_contain_text("Likely real")
+        expect(row(page, "clip.mp4")).to_contain_text("No sign of a fake found")
+        expect(page.locator("#report h2")).to_contain_text("No sign of a fake found")
+        with context.expect_page() as opened:
+            page.get_by_role("link", name="Open full report").click()
+        expect(
+            opened.value.get_by_role("heading", name="No sign of a fake", level=2)
+        ).to_be_visible()
         context.close()
 
 

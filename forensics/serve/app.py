@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata, resources
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from forensics.errors import MediaError
+from forensics.report.words import WORDS
 from forensics.serve.queue import JobList, JobQueue, JobStatus, QueueFull, display_name
 from forensics.serve.security import REPORT_CSP, Access, Guard
-from forensics.serve.store import FORMATS, Store, UploadTooLarge, UploadTooSlow, too_large
-from forensics.structures import DetectorFacts
+from forensics.serve.store import Store, UploadTooLarge, UploadTooSlow, too_large
+from forensics.structures import DetectorFacts, Label
 
 # The page, by address: a closed list, so no name from outside ever becomes a path.
 _PAGE = {
@@ -56,13 +57,21 @@ class Detector(BaseModel):
     sha256: str
 
 
+class VerdictWords(BaseModel):
+    """A label in words, as reports say it."""
+
+    headline: str
+    means: str
+    means_not: str
+
+
 class ServerFacts(BaseModel):
-    """What this server is and accepts."""
+    """What this server is and accepts, and what its labels mean."""
 
     version: str
     detector: Detector
     max_upload_bytes: int
-    html_reports: bool
+    labels: dict[Label, VerdictWords]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +114,13 @@ def _jobs(rooms: Rooms) -> APIRouter:
 
     @api.get("/server")
     def server() -> ServerFacts:
-        """Version, detector and limits."""
+        """Version, detector, limits, and the meaning of labels."""
         facts = rooms.detector
         return ServerFacts(
             version=metadata.version("deepfake"),
             detector=Detector(name=facts.name, version=facts.version, sha256=facts.sha256),
             max_upload_bytes=store.max_bytes,
-            html_reports=".html" in FORMATS,
+            labels={label: VerdictWords(**asdict(words)) for label, words in WORDS.items()},
         )
 
     @api.post(
@@ -163,7 +172,7 @@ def _jobs(rooms: Rooms) -> APIRouter:
         """The report (schema deepfake-report/1)."""
         return _report(job_id, ".json", "application/json")
 
-    @api.get("/jobs/{job_id}/report.html", responses=_NO_REPORT)
+    @api.get("/jobs/{job_id}/report.html", responses=_NO_REPORT, response_class=HTMLResponse)
     def report_html(job_id: str) -> FileResponse:
         """The report as one file for people."""
         return _report(job_id, ".html", "text/html; charset=utf-8", REPORT_CSP)

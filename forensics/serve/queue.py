@@ -22,8 +22,8 @@ from forensics.video import Cancellation
 
 State = Literal["queued", "running", "cancelling", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
-# Jobs that are remembered after their end: their reports lie on disk, this much here is a few MB.
-HISTORY = 1000
+# Jobs that are remembered after their end: a report is about 0.3 MB on disk, of a crowd several.
+HISTORY = 200
 _CLOSE_S = 20.0  # a batch of faces on a slow machine; the decoder itself is killed
 
 
@@ -51,7 +51,9 @@ class JobStatus(BaseModel):
     name: str
     size_bytes: int
     state: State
-    stage: str | None  # "loading", "looking" (frames) or "scoring" (faces) while it runs
+    stage: (
+        str | None
+    )  # "loading", "looking" (frames), "scoring" (faces) or "explaining" while it runs
     done: int
     total: int
     label: Label | None  # the verdict's, once the state is "done"

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forensics.errors import ForensicsError
-from forensics.report import WRITERS, write
+from forensics.report import write
 from forensics.structures import Report
 from forensics.video.sniff import HEAD_BYTES, sniff
 
 PREFIX = "deepfake-serve-"
-FORMATS = tuple(suffix for suffix in (".json", ".html") if suffix in WRITERS)
+FORMATS = (".json", ".html")  # of reports
 _LOCK = "lock"
 _BUFFER = 2**20
 # Who sends slower than this after the first minute keeps a place from others: at this pace a

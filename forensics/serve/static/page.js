@@ -3,7 +3,7 @@
 import { el, megabytes, setText } from "/dom.js";
 import { reportView } from "/report.js";
 import { uploader } from "/uploads.js";
-import { LABELS, stageWords, stateWords } from "/words.js";
+import { LABELS, learn, stageWords, stateWords } from "/words.js";
 
 const BUSY_MS = 400;
 const IDLE_MS = 3000;
@@ -12,7 +12,7 @@ const ENDED = ["done", "failed", "cancelled"];
 const byId = (id) => document.getElementById(id);
 const rows = new Map(); // job id or upload -> row
 let known = { server: null, revision: 0 };
-let limits = { max_upload_bytes: null, html_reports: false };
+let mostBytes = null;
 let open = null; // id of the job whose report is shown
 let awaited = null; // the file submitted last, whose report opens by itself; so does the first of many
 const ours = new Set(); // ids of what was submitted here
@@ -124,7 +124,7 @@ function showJob(job) {
     const words = LABELS[job.label];
     const probability = job.probability === null ? "" : ` · ${job.probability.toFixed(2)}`;
     row.chip.className = `chip ${words.kind}`;
-    row.chip.replaceChildren(el("span", { "aria-hidden": "true" }, `${words.mark} `), words.title + probability);
+    row.chip.replaceChildren(el("span", { "aria-hidden": "true" }, `${words.mark} `), words.headline + probability);
     row.chip.hidden = false;
     row.show.hidden = false;
   }
@@ -150,13 +150,11 @@ async function showReport(id, focus) {
     section.replaceChildren(el("h2", { id: "report-title" }, "Report"), el("p", {}, `${job.name}: the report is gone.`));
     return;
   }
-  const links = [el("a", { class: "button", href: `${address}.json`, download: `${job.name}.json` }, "Download JSON")];
-  if (limits.html_reports) {
-    links.unshift(
-      el("a", { class: "button strong", href: `${address}.html`, target: "_blank", rel: "noopener" }, "Open full report"),
-      el("a", { class: "button", href: `${address}.html`, download: `${job.name}.html` }, "Download HTML"),
-    );
-  }
+  const links = [
+    el("a", { class: "button strong", href: `${address}.html`, target: "_blank", rel: "noopener" }, "Open full report"),
+    el("a", { class: "button", href: `${address}.html`, download: `${job.name}.html` }, "Download HTML"),
+    el("a", { class: "button", href: `${address}.json`, download: `${job.name}.json` }, "Download JSON"),
+  ];
   section.replaceChildren(...reportView(job, await answer.json(), links));
   for (const [key, row] of rows) row.show.setAttribute("aria-pressed", String(key === open));
   if (focus) {
@@ -193,31 +191,36 @@ async function poll() {
     for (const job of list.jobs.reverse()) if (!early(job)) showJob(job);
     sender.offer(list.free_places);
   } catch {
-    setText(byId("lost"), "The server does not answer. If it was stopped, its files and reports are gone.");
-    byId("lost").hidden = false;
+    lost();
   }
   const busy = [...rows.values()].some((row) => row.job && !ENDED.includes(row.job.state));
   schedule(busy && !document.hidden ? BUSY_MS : IDLE_MS);
 }
 
+function lost() {
+  setText(byId("lost"), "The server does not answer. If it was stopped, its files and reports are gone.");
+  byId("lost").hidden = false;
+}
+
 async function start() {
   try {
-    const answer = await fetch("/api/server");
-    limits = await answer.json();
-    const { detector, version, max_upload_bytes: most } = limits;
+    const { detector, version, max_upload_bytes: most, labels } = await (await fetch("/api/server")).json();
+    learn(labels);
+    mostBytes = most;
     setText(byId("server"), `deepfake ${version} · detector ${detector.name} ${detector.version}`);
     setText(byId("limits"), `${byId("limits").textContent} Up to ${Number((most / 2 ** 20).toFixed(1))} MB each.`);
+    poll();
   } catch {
-    // The first poll says that the server does not answer.
+    lost();
+    setTimeout(start, IDLE_MS);
   }
-  poll();
 }
 
 // --- Choosing and dropping ------------------------------------------------------------------
 
 function submit(files) {
   for (const file of files) {
-    const upload = sender.add(file, limits.max_upload_bytes);
+    const upload = sender.add(file, mostBytes);
     if (upload.state !== "refused") awaited = upload.job?.id ?? upload;
   }
 }
