@@ -109,6 +109,18 @@ def scan(
             metavar="FILE.html", help="Also write one page for people, a section per file."
         ),
     ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.mp4", help="Also write a copy of the video with boxes and scores."
+        ),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY.pem", help="Sign the JSON reports with this Ed25519 private key."
+        ),
+    ] = None,
     detector: Annotated[
         str, typer.Option(metavar="NAME|PATH", help="Shipped detector or checkpoint file.")
     ] = "default",
@@ -159,7 +171,8 @@ def scan(
       deepfake scan video.mp4
       deepfake scan clips/ 'more/**/*.mov' --json > reports.jsonl
       deepfake scan long.mkv --start 60 --end 90 --fps 4 --out reports/
-      deepfake scan video.mp4 --report report.html
+      deepfake scan video.mp4 --report report.html --overlay annotated.mp4
+      deepfake scan video.mp4 --json --sign key.pem > report.json
 
     \b
     Exit status:
@@ -187,6 +200,8 @@ def scan(
             layout="json" if as_json else "csv" if as_csv else "table",
             out=out,
             page=report,
+            overlay=overlay,
+            key=sign,
             detector=detector,
             config_file=config,
             overrides=overrides,
@@ -195,6 +210,74 @@ def scan(
 
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other.")
+    return guarded(command)
+
+
+@app.command()
+def verify(
+    report: Annotated[Path, typer.Argument(metavar="REPORT.json", help="What a scan wrote.")],
+    video: Annotated[
+        Path | None, typer.Argument(metavar="[VIDEO]", help="The file it is said to be about.")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pub", help="Ed25519 public key of who must have signed it."),
+    ] = None,
+) -> int:
+    """Say what of a report matches and what does not: signature, signer, settings, verdict, video.
+
+    \b
+    Examples:
+      deepfake verify report.json
+      deepfake verify report.json video.mp4 --key lab.pub
+
+    \b
+    Exit status:
+      0  proven: signed with the key given, nothing contradicts it
+      1  something does not match
+      2  an error: a file cannot be read or is no report
+      3  nothing contradicts it, but nothing proves it: unsigned, or no --key
+    """
+
+    def command() -> int:
+        from .verify import run
+
+        return run(report, video=video, key=key)
+
+    return guarded(command)
+
+
+@app.command()
+def rerun(
+    report: Annotated[Path, typer.Argument(metavar="REPORT.json", help="What a scan wrote.")],
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The file it is about.")],
+    detector: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="The detector (default: the one of its name here)."),
+    ] = None,
+) -> int:
+    """Repeat the analysis of a report with its own settings, and compare.
+
+    On the same machine with the same software all numbers must be equal, elsewhere within 0.03 for
+    a person's probability, 0.07 for a frame's and 5% of a face for its box.
+
+    \b
+    Example:
+      deepfake rerun report.json video.mp4
+
+    \b
+    Exit status:
+      0    the same result
+      1    another result, another file or another detector
+      2    an error: something cannot be read, or the analysis failed
+      130  interrupted
+    """
+
+    def command() -> int:
+        from .verify import repeat
+
+        return repeat(report, video, detector=detector)
+
     return guarded(command)
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import forensics
 from forensics import Report, ScanConfig
 from forensics.config import load_config
-from forensics.errors import CheckpointError, ConfigError, ForensicsError
-from forensics.report import csv_header, csv_row, json_line, write, write_text
+from forensics.errors import CheckpointError, ConfigError, ForensicsError, MediaError
+from forensics.report import csv_header, csv_row, json_line, json_text, write_text
+from forensics.report.signature import Signer
 from forensics.structures import ABSTENTION_LABELS
 
 from .inputs import expand
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from forensics.report.html import Section
 
 Layout = Literal["table", "json", "csv"]
-LAYOUTS = {"table": as_table, "json": json_line, "csv": csv_row}
+LAYOUTS = {"table": as_table, "csv": csv_row}
 
 NOTHING_FOUND, FAKE_FOUND, ABSTAINED = 0, 1, 3
 # File systems end names at 255 bytes; the suffix, a counter and a temporary name need room.
@@ -38,6 +39,8 @@ def run(
     layout: Layout,
     out: Path | None,
     page: Path | None,
+    overlay: Path | None,
+    key: Path | None,
     detector: str,
     config_file: Path | None,
     overrides: Mapping[str, Any],
@@ -47,11 +50,18 @@ def run(
     config = effective_config(config_file, overrides)
     if page is not None:
         require_page(page)
+    sign = None
+    if key is not None:
+        if layout != "json" and out is None:
+            raise ConfigError("--sign signs JSON reports: give --json or --out, too")
+        sign = Signer(key).sign
     inputs = expand(paths)
     for problem in inputs.problems:
         error_line(problem)
     if not inputs.files:
         return ERROR
+    if overlay is not None:
+        _require_overlay(overlay, inputs.files)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     labels: Counter[str] = Counter()
@@ -71,12 +81,14 @@ def run(
                 errors += 1
                 continue
             labels[report.verdict.label] += 1
-            text = LAYOUTS[layout](report)
+            text = json_line(report, sign) if layout == "json" else LAYOUTS[layout](report)
             screen.pausing(lambda text=text: emit(text))
             if out is not None:
-                write(out / names.take(path), report)
+                write_text(out / names.take(path), json_text(report, sign))
             if page is not None:
                 sections.append(_section(report, len(sections)))
+            if overlay is not None:
+                errors += not _annotate(overlay, report, config, screen)
             screen.file_finished(path, report.verdict.label)
         if page is not None:
             _write_page(page, sections)
@@ -89,6 +101,29 @@ def require_page(page: Path) -> None:
         raise ConfigError(f"{page}: --report writes HTML; give a name that ends in .html")
     if page.is_dir() or not page.parent.is_dir():
         raise ConfigError(f"{page}: not a file in an existing folder; check --report")
+
+
+def _require_overlay(overlay: Path, files: Sequence[Path]) -> None:
+    from forensics.report.overlay import require_target
+
+    require_target(overlay)
+    if len(files) > 1:
+        raise ConfigError(f"--overlay annotates one video, not {len(files)}; name one file")
+
+
+def _annotate(overlay: Path, report: Report, config: ScanConfig, screen: Screen) -> bool:
+    """Whether the annotated video was written; why not is said on stderr."""
+    from forensics.report.overlay import write_overlay
+
+    show = screen.file_started(Path(report.path))
+    try:
+        write_overlay(
+            overlay, report, config, on_progress=lambda done, total: show("annotating", done, total)
+        )
+    except MediaError as error:
+        screen.error(f"{error}; no annotated video was written")
+        return False
+    return True
 
 
 def _section(report: Report, number: int) -> Section:

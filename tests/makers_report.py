@@ -116,8 +116,8 @@ class FakeScanner:
         self,
         path: Path,
         *,
-        on_progress: Callable[[str, int, int], None],
-        last: bool,
+        on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+        last: bool = False,
         keep_evidence: bool = False,
     ) -> Report:
         on_progress("looking", 1, 2)

@@ -70,7 +70,8 @@ def _serve(channel: socket.socket, fds: list[int], decoder: str, budget: Any) ->
             wire.send(channel, {"info": wire.to_json(reader.info)})
             order, _ = wire.receive(channel)
             free = list(range(wire.SLOTS))
-            for frame in reader.read(np.array(order["read"], dtype=np.float64)):
+            asked = reader.times_s if order["read"] == wire.EVERY_FRAME else order["read"]
+            for frame in reader.read(np.array(asked, dtype=np.float64)):
                 while not free:
                     free.append(int(wire.receive(channel)[0]["free"]))
                 slot = free.pop()
@@ -140,14 +141,15 @@ def _require_memory(budget: Any) -> None:
         raise MediaError(out_of_memory(budget.memory_mb, needed), label="limit_exceeded")
 
 
-def limit(memory_mb: int, cpu_s: float) -> None:
+def limit(memory_mb: int, cpu_s: float, file_bytes: int = _LOG_BYTES) -> None:
+    """What this process may use from now on; `file_bytes` for each file that it writes."""
     memory = memory_mb * 2**20
     seconds = max(1, int(cpu_s + 0.999))
     for what, soft, hard in (
         (resource.RLIMIT_AS, memory, memory),
         (resource.RLIMIT_CPU, seconds, seconds + 5),
         (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_FSIZE, _LOG_BYTES, _LOG_BYTES),
+        (resource.RLIMIT_FSIZE, file_bytes, file_bytes),
         (resource.RLIMIT_NOFILE, 64, 64),
     ):
         _, most = resource.getrlimit(what)
