@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from forensics.faces import FaceDetector
     from forensics.runtime import Workers
 
-# Stage ("loading", "looking", "scoring"), done, total.
+# Stage ("loading", "looking", "scoring"; "explaining" where evidence is kept), done, total.
 OnProgress = Callable[[str, int, int], None]
 
 # People and faces of each with heat maps: what a reader can take in, and about a second of time.
@@ -180,8 +180,10 @@ class Scanner:
             sha256, num_bytes = digest.result() if digest else (None, None)
         evidence = None
         if keep_evidence:
+            report_progress("explaining", 0, 1)
             with clock.stage("evidence"):
                 evidence = _evidence(path, verdict, stages, readable=digest is not None)
+            report_progress("explaining", 1, 1)
         return Report(
             path=str(path),
             sha256=sha256,

@@ -48,7 +48,9 @@ class FakeScanner:
         *,
         on_progress: Callable[[str, int, int], None],
         cancellation: Cancellation,
+        keep_evidence: bool,
     ) -> Report:
+        assert keep_evidence
         self.seen.append(path)
         word = path.read_bytes()[len(PNG) :].partition(b"\n")[0].decode()
         on_progress("looking", 0, 32)

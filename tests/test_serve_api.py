@@ -20,6 +20,8 @@ from forensics.report import schema
 from forensics.serve import queue as queue_module
 from forensics.serve.queue import display_name
 from forensics.serve.security import Access
+from forensics.serve.store import FORMATS
+from forensics.structures import ABSTENTION_LABELS, JUDGED_LABELS
 
 OURS = "http://127.0.0.1:8000"
 BINARY = {"content-type": "application/octet-stream"}
@@ -52,6 +54,7 @@ def test_a_file_ends_in_a_report_and_the_upload_is_gone(it: House, client: TestC
     assert (job["name"], job["size_bytes"]) == ("holiday.mov", 5000)
     assert re.fullmatch("[0-9a-f]{32}", job["id"])
     assert it.wait(job["id"]) == "done"
+    assert {path.suffix for path in it.files()} == set(FORMATS)
     job = client.get(f"/api/jobs/{job['id']}").json()
     assert (job["label"], job["probability"]) == ("likely_fake", 0.86)
     assert (job["stage"], job["done"], job["total"]) == ("scoring", 64, 64)
@@ -60,6 +63,12 @@ def test_a_file_ends_in_a_report_and_the_upload_is_gone(it: House, client: TestC
     assert report.headers["content-type"] == "application/json"
     jsonschema.Draft202012Validator(schema()).validate(report.json())
     assert report.json()["media"]["path"] == "holiday.mov"
+    page = client.get(f"/api/jobs/{job['id']}/report.html")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"].startswith("sandbox allow-scripts; default-src")
+    assert page.headers["content-disposition"] == 'inline; filename="holiday.mov.html"'
+    assert "holiday.mov" in page.text
+    assert it.store.folder.name not in page.text
     assert not it.scanner.seen[0].exists()
     assert it.scanner.seen[0].parent == it.store.folder
 
@@ -221,6 +230,7 @@ def test_the_server_says_what_it_is(client: TestClient) -> None:
     facts = client.get("/api/server").json()
     assert facts["detector"] == {"name": "tiny", "version": "0", "sha256": DETECTOR.sha256}
     assert facts["max_upload_bytes"] == 2**20
+    assert set(facts["labels"]) == set(JUDGED_LABELS + ABSTENTION_LABELS)
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata, resources
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from forensics.errors import MediaError
-from forensics.report import WRITERS
+from forensics.report.words import WORDS
 from forensics.serve.queue import JobList, JobQueue, JobStatus, QueueFull, display_name
 from forensics.serve.security import REPORT_CSP, Access, Guard
 from forensics.serve.store import Store, UploadTooLarge, UploadTooSlow, too_large
-from forensics.structures import DetectorFacts
+from forensics.structures import DetectorFacts, Label
 
 # The page, by address: a closed list, so no name from outside ever becomes a path.
 _PAGE = {
@@ -32,6 +32,9 @@ _PAGE = {
 }
 # What forms of foreign pages can send without asking; a file is sent as it is.
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded", "text/plain")
+# What is still to come of a body that is too long or too slow is not waited for. Elsewhere it is:
+# a browser reads the answer only when it has sent everything.
+_CLOSE = {"Connection": "close"}
 _MEDIUM = {
     "requestBody": {
         "required": True,
@@ -54,13 +57,21 @@ class Detector(BaseModel):
     sha256: str
 
 
+class VerdictWords(BaseModel):
+    """A label in words, as reports say it."""
+
+    headline: str
+    means: str
+    means_not: str
+
+
 class ServerFacts(BaseModel):
-    """What this server is and accepts."""
+    """What this server is and accepts, and what its labels mean."""
 
     version: str
     detector: Detector
     max_upload_bytes: int
-    html_reports: bool
+    labels: dict[Label, VerdictWords]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +114,13 @@ def _jobs(rooms: Rooms) -> APIRouter:
 
     @api.get("/server")
     def server() -> ServerFacts:
-        """Version, detector and limits."""
+        """Version, detector, limits, and the meaning of labels."""
         facts = rooms.detector
         return ServerFacts(
             version=metadata.version("deepfake"),
             detector=Detector(name=facts.name, version=facts.version, sha256=facts.sha256),
             max_upload_bytes=store.max_bytes,
-            html_reports=".html" in WRITERS,
+            labels={label: VerdictWords(**asdict(words)) for label, words in WORDS.items()},
         )
 
     @api.post(
@@ -161,7 +172,7 @@ def _jobs(rooms: Rooms) -> APIRouter:
         """The report (schema deepfake-report/1)."""
         return _report(job_id, ".json", "application/json")
 
-    @api.get("/jobs/{job_id}/report.html", responses=_NO_REPORT)
+    @api.get("/jobs/{job_id}/report.html", responses=_NO_REPORT, response_class=HTMLResponse)
     def report_html(job_id: str) -> FileResponse:
         """The report as one file for people."""
         return _report(job_id, ".html", "text/html; charset=utf-8", REPORT_CSP)
@@ -198,15 +209,15 @@ def _require_file(request: Request, max_bytes: int) -> None:
     if not declared.isascii() or not declared.isdigit():
         raise HTTPException(400, "Content-Length is not a number")
     if int(declared) > max_bytes:
-        raise HTTPException(413, too_large(max_bytes))
+        raise HTTPException(413, too_large(max_bytes), headers=_CLOSE)
 
 
 def _refusal(error: BaseException) -> BaseException:
     """What a failed upload answers; errors of our own stay what they are."""
     if isinstance(error, UploadTooLarge):
-        return HTTPException(413, str(error))
+        return HTTPException(413, str(error), headers=_CLOSE)
     if isinstance(error, UploadTooSlow):
-        return HTTPException(408, str(error))
+        return HTTPException(408, str(error), headers=_CLOSE)
     if isinstance(error, MediaError):
         return HTTPException(415, str(error))
     if isinstance(error, ClientDisconnect):

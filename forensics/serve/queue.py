@@ -22,8 +22,8 @@ from forensics.video import Cancellation
 
 State = Literal["queued", "running", "cancelling", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
-# Jobs that are remembered after their end: their reports lie on disk, this much here is a few MB.
-HISTORY = 1000
+# Jobs that are remembered after their end: a report is about 0.3 MB on disk, of a crowd several.
+HISTORY = 200
 _CLOSE_S = 20.0  # a batch of faces on a slow machine; the decoder itself is killed
 
 
@@ -40,6 +40,7 @@ class Examiner(Protocol):
         *,
         on_progress: Callable[[str, int, int], None],
         cancellation: Cancellation,
+        keep_evidence: bool,
     ) -> Report: ...
 
 
@@ -50,7 +51,9 @@ class JobStatus(BaseModel):
     name: str
     size_bytes: int
     state: State
-    stage: str | None  # "loading", "looking" (frames) or "scoring" (faces) while it runs
+    stage: (
+        str | None
+    )  # "loading", "looking" (frames), "scoring" (faces) or "explaining" while it runs
     done: int
     total: int
     label: Label | None  # the verdict's, once the state is "done"
@@ -67,6 +70,7 @@ class JobList(BaseModel):
 
     server: str  # another word after a restart: everything known before is gone
     revision: int
+    free_places: int  # how many files may be sent now
     jobs: list[JobStatus]
 
 
@@ -94,7 +98,7 @@ class JobQueue:
     def reserve(self) -> None:
         """Take a place for a file that is about to arrive. Raises QueueFull."""
         with self._changed:
-            if len(self._waiting) + self._reserved >= self._places:
+            if self._free_places() == 0:
                 raise QueueFull(
                     f"{self._places} files are waiting already: wait until one is done, or start "
                     "the server with a longer --queue"
@@ -142,7 +146,12 @@ class JobQueue:
         """All jobs that changed after revision `since`; 0 for all."""
         with self._changed:
             jobs = [job.status for job in self._jobs.values() if job.status.revision > since]
-            return JobList(server=self._server, revision=self._revision, jobs=jobs[::-1])
+            return JobList(
+                server=self._server,
+                revision=self._revision,
+                free_places=self._free_places(),
+                jobs=jobs[::-1],
+            )
 
     def cancel(self, job_id: str) -> JobStatus | None:
         """End a job that waits or runs; one that has ended stays what it is. None as `status`."""
@@ -167,6 +176,9 @@ class JobQueue:
         for job in jobs:
             self.cancel(job.id)
         self._worker.join(_CLOSE_S)
+
+    def _free_places(self) -> int:
+        return self._places - len(self._waiting) - self._reserved
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
@@ -195,6 +207,7 @@ class JobQueue:
             job.upload.path,
             on_progress=partial(self._progress, job),
             cancellation=job.cancellation,
+            keep_evidence=True,  # for the HTML report
         )
         report = _under_its_name(report, job)
         job.cancellation.check()

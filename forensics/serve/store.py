@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forensics.errors import ForensicsError
-from forensics.report import WRITERS, write
+from forensics.report import write
 from forensics.structures import Report
 from forensics.video.sniff import HEAD_BYTES, sniff
 
 PREFIX = "deepfake-serve-"
+FORMATS = (".json", ".html")  # of reports
 _LOCK = "lock"
 _BUFFER = 2**20
 # Who sends slower than this after the first minute keeps a place from others: at this pace a
@@ -101,8 +102,8 @@ class Store:
         return Upload(path=path, size_bytes=size)
 
     def keep(self, name: str, report: Report) -> None:
-        """Write the report in every format there is, as `report_file` finds it."""
-        for suffix in WRITERS:
+        """Write the report in all FORMATS, as `report_file` finds it."""
+        for suffix in FORMATS:
             write(self.folder / f"{name}{suffix}", report)
 
     def report_file(self, name: str, suffix: str) -> Path | None:
@@ -112,7 +113,7 @@ class Store:
 
     def forget(self, name: str) -> None:
         """Remove a report."""
-        for suffix in WRITERS:
+        for suffix in FORMATS:
             (self.folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 

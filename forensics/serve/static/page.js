@@ -3,7 +3,7 @@
 import { el, megabytes, setText } from "/dom.js";
 import { reportView } from "/report.js";
 import { uploader } from "/uploads.js";
-import { LABELS, stageWords, stateWords } from "/words.js";
+import { LABELS, learn, stageWords, stateWords } from "/words.js";
 
 const BUSY_MS = 400;
 const IDLE_MS = 3000;
@@ -12,9 +12,10 @@ const ENDED = ["done", "failed", "cancelled"];
 const byId = (id) => document.getElementById(id);
 const rows = new Map(); // job id or upload -> row
 let known = { server: null, revision: 0 };
-let limits = { max_upload_bytes: null, html_reports: false };
+let mostBytes = null;
 let open = null; // id of the job whose report is shown
-let awaited = null; // the file submitted last: its report opens by itself, unless another one is open
+let awaited = null; // the file submitted last, whose report opens by itself; so does the first of many
+const ours = new Set(); // ids of what was submitted here
 let timer = null;
 
 const sender = uploader((upload) => {
@@ -22,6 +23,7 @@ const sender = uploader((upload) => {
   if (upload.state === "arrived") {
     rows.delete(upload);
     rows.set(upload.job.id, row);
+    ours.add(upload.job.id);
     if (awaited === upload) awaited = upload.job.id;
     showJob(upload.job);
     schedule(0);
@@ -67,7 +69,9 @@ function nameRow(row, name, bytes) {
 function say(row, name, words) {
   if (row.said === words) return;
   row.said = words;
-  setText(byId("announcer"), `${name}: ${words}`);
+  const line = el("p", {}, `${name}: ${words}`);
+  byId("announcer").append(line);
+  setTimeout(() => line.remove(), 10_000); // long read by then
 }
 
 function showBar(row, done, total) {
@@ -107,6 +111,7 @@ function showUpload(row, upload) {
 
 function showJob(job) {
   const row = rows.get(job.id) ?? addRow(job.id);
+  if (row.job && row.job.revision > job.revision) return; // answers may overtake each other
   row.job = job;
   nameRow(row, job.name, job.size_bytes);
   row.cancel.onclick = () => cancel(job.id);
@@ -119,7 +124,7 @@ function showJob(job) {
     const words = LABELS[job.label];
     const probability = job.probability === null ? "" : ` · ${job.probability.toFixed(2)}`;
     row.chip.className = `chip ${words.kind}`;
-    row.chip.replaceChildren(el("span", { "aria-hidden": "true" }, `${words.mark} `), words.title + probability);
+    row.chip.replaceChildren(el("span", { "aria-hidden": "true" }, `${words.mark} `), words.headline + probability);
     row.chip.hidden = false;
     row.show.hidden = false;
   }
@@ -127,15 +132,17 @@ function showJob(job) {
   else if (job.state === "running") showBar(row, job.done, job.total);
   else showBar(row, 0, job.state === "queued" ? 1 : 0);
   if (ended) hide(row.cancel, row.show);
-  else row.cancel.disabled = job.state === "cancelling";
-  if (job.state === "done" && awaited === job.id) showReport(job.id, false);
+  // Not `disabled`: that would take the focus away.
+  else row.cancel.setAttribute("aria-disabled", String(job.state === "cancelling"));
+  if (job.state === "done" && (awaited === job.id || (open === null && ours.has(job.id)))) showReport(job.id, false);
 }
 
 // --- The report -----------------------------------------------------------------------------
 
 async function showReport(id, focus) {
   const { job } = rows.get(id);
-  awaited = null;
+  if (awaited === id || focus) awaited = null;
+  open = id;
   const address = `/api/jobs/${id}/report`;
   const answer = await fetch(`${address}.json`);
   const section = byId("report");
@@ -143,15 +150,12 @@ async function showReport(id, focus) {
     section.replaceChildren(el("h2", { id: "report-title" }, "Report"), el("p", {}, `${job.name}: the report is gone.`));
     return;
   }
-  const links = [el("a", { class: "button", href: `${address}.json`, download: `${job.name}.json` }, "Download JSON")];
-  if (limits.html_reports) {
-    links.unshift(
-      el("a", { class: "button strong", href: `${address}.html`, target: "_blank", rel: "noopener" }, "Open full report"),
-      el("a", { class: "button", href: `${address}.html`, download: `${job.name}.html` }, "Download HTML"),
-    );
-  }
+  const links = [
+    el("a", { class: "button strong", href: `${address}.html`, target: "_blank", rel: "noopener" }, "Open full report"),
+    el("a", { class: "button", href: `${address}.html`, download: `${job.name}.html` }, "Download HTML"),
+    el("a", { class: "button", href: `${address}.json`, download: `${job.name}.json` }, "Download JSON"),
+  ];
   section.replaceChildren(...reportView(job, await answer.json(), links));
-  open = id;
   for (const [key, row] of rows) row.show.setAttribute("aria-pressed", String(key === open));
   if (focus) {
     section.focus({ preventScroll: true });
@@ -181,34 +185,42 @@ async function poll() {
       location.reload(); // another server: what is shown here it has never heard of
       return;
     }
-    known = { server: list.server, revision: list.revision };
-    for (const job of list.jobs.reverse()) showJob(job);
+    // A poll may be faster than the answer to the upload that it tells about.
+    const early = (job) => !rows.has(job.id) && sender.current()?.size === job.size_bytes;
+    known = { server: list.server, revision: list.jobs.some(early) ? known.revision : list.revision };
+    for (const job of list.jobs.reverse()) if (!early(job)) showJob(job);
+    sender.offer(list.free_places);
   } catch {
-    setText(byId("lost"), "The server does not answer. If it was stopped, its files and reports are gone.");
-    byId("lost").hidden = false;
+    lost();
   }
   const busy = [...rows.values()].some((row) => row.job && !ENDED.includes(row.job.state));
   schedule(busy && !document.hidden ? BUSY_MS : IDLE_MS);
 }
 
+function lost() {
+  setText(byId("lost"), "The server does not answer. If it was stopped, its files and reports are gone.");
+  byId("lost").hidden = false;
+}
+
 async function start() {
   try {
-    const answer = await fetch("/api/server");
-    limits = await answer.json();
-    const { detector, version, max_upload_bytes: most } = limits;
+    const { detector, version, max_upload_bytes: most, labels } = await (await fetch("/api/server")).json();
+    learn(labels);
+    mostBytes = most;
     setText(byId("server"), `deepfake ${version} · detector ${detector.name} ${detector.version}`);
-    setText(byId("limits"), `${byId("limits").textContent} Up to ${Math.round(most / 2 ** 20)} MB each.`);
+    setText(byId("limits"), `${byId("limits").textContent} Up to ${Number((most / 2 ** 20).toFixed(1))} MB each.`);
+    poll();
   } catch {
-    // The first poll says that the server does not answer.
+    lost();
+    setTimeout(start, IDLE_MS);
   }
-  poll();
 }
 
 // --- Choosing and dropping ------------------------------------------------------------------
 
 function submit(files) {
   for (const file of files) {
-    const upload = sender.add(file, limits.max_upload_bytes);
+    const upload = sender.add(file, mostBytes);
     if (upload.state !== "refused") awaited = upload.job?.id ?? upload;
   }
 }

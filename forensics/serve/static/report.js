@@ -13,8 +13,9 @@ export function reportView(job, report, links) {
       "div",
       { class: `verdict ${words.kind}` },
       el("p", { class: "file" }, job.name),
-      el("h2", { id: "report-title" }, el("span", { class: "mark", "aria-hidden": "true" }, words.mark), words.title),
-      el("p", {}, words.meaning),
+      el("h2", { id: "report-title" }, el("span", { class: "mark", "aria-hidden": "true" }, words.mark), words.headline),
+      el("p", {}, words.means),
+      el("p", {}, words.means_not),
       report.verdict.probability === null ? null : scale(report.verdict),
     ),
     el("p", { class: "actions" }, ...links),
@@ -64,7 +65,7 @@ function people(list) {
   const head = el("tr", {}, ...titles.map((title) => el("th", { scope: "col" }, title)));
   const rows = list.map((person) => {
     const words = LABELS[person.label];
-    const chip = el("span", { class: `chip ${words.kind}` }, el("span", { "aria-hidden": "true" }, `${words.mark} `), words.title);
+    const chip = el("span", { class: `chip ${words.kind}` }, el("span", { "aria-hidden": "true" }, `${words.mark} `), words.headline);
     return el(
       "tr",
       {},

@@ -1,16 +1,14 @@
-// Files on their way to the server: two at a time, with progress, waiting when its queue is full.
-
-const AT_ONCE = 2;
-const RETRY_MS = 2000;
+// Files on their way to the server: in order, with progress, as many as it has places for.
 
 // `changed(upload)` is called whenever an upload's state, bytes or message change; an upload that
 // has arrived carries the server's `job`.
 export function uploader(changed) {
   const waiting = [];
-  let sending = 0;
+  let sending = null;
+  let places = 1;
 
   function next() {
-    while (sending < AT_ONCE && waiting.length) send(waiting.shift());
+    if (!sending && places > 0 && waiting.length) send(waiting.shift());
   }
 
   function update(upload, changes) {
@@ -19,11 +17,12 @@ export function uploader(changed) {
   }
 
   function send(upload) {
-    sending += 1;
+    sending = upload;
+    places -= 1;
     const request = new XMLHttpRequest(); // fetch tells nothing about an upload's progress
     upload.request = request;
     const finished = (changes) => {
-      sending -= 1;
+      sending = null;
       upload.request = null;
       update(upload, changes);
       next();
@@ -33,12 +32,9 @@ export function uploader(changed) {
       const answer = parsed(request.responseText);
       if (request.status === 201) return finished({ state: "arrived", job: answer });
       if (request.status === 429 && !upload.cancelled) {
-        finished({ state: "waiting", sent: 0 });
-        upload.timer = setTimeout(() => {
-          waiting.push(upload);
-          next();
-        }, RETRY_MS);
-        return undefined;
+        places = 0; // somebody else was faster
+        waiting.unshift(upload);
+        return finished({ state: "waiting", sent: 0 });
       }
       return finished({ state: "refused", message: reason(answer, request.status) });
     });
@@ -54,10 +50,10 @@ export function uploader(changed) {
 
   return {
     add(file, mostBytes) {
-      const upload = { file, name: file.name, size: file.size, sent: 0, state: "waiting", message: null, request: null, timer: null, job: null, cancelled: false };
+      const upload = { file, name: file.name, size: file.size, sent: 0, state: "waiting", message: null, request: null, job: null, cancelled: false };
       if (mostBytes !== null && file.size > mostBytes) {
         upload.state = "refused";
-        upload.message = `larger than ${Math.round(mostBytes / 2 ** 20)} MB, the most this server takes`;
+        upload.message = `larger than ${Number((mostBytes / 2 ** 20).toFixed(1))} MB, the most this server takes`;
       } else {
         waiting.push(upload);
       }
@@ -65,9 +61,16 @@ export function uploader(changed) {
       next();
       return upload;
     },
+    current() {
+      return sending;
+    },
+    // What the server said last about its queue.
+    offer(free) {
+      places = free;
+      next();
+    },
     cancel(upload) {
       upload.cancelled = true;
-      clearTimeout(upload.timer);
       const place = waiting.indexOf(upload);
       if (place >= 0) waiting.splice(place, 1);
       if (upload.request) upload.request.abort();
