@@ -179,6 +179,7 @@ def _sums(store: CropStore, numbers: list[int], queue) -> None:  # type: ignore[
     queue.put([int(store.read(i)[0].sum()) for i in numbers])
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_read_the_same_store_at_once(tmp_path: Path, method: str) -> None:
     store = CropStore.open(write_store(tmp_path / "crops"))
