@@ -175,6 +175,7 @@ def test_a_unit_that_fails_half_way_counts_for_nothing(tmp_path: Path) -> None:
     assert [path.name for path in (folder / "shards").iterdir()] == ["000000-00.tar"]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_read_the_same_store_at_once(tmp_path: Path, method: str) -> None:
     store = CropStore.open(write_store(tmp_path / "crops"))
