@@ -16,9 +16,16 @@ from torch.nn import functional as F
 from forensics.config import load_config
 from forensics.errors import ConfigError, ManifestError
 from forensics.models import build
-from forensics.training.config import OptimizerConfig, ScheduleConfig
+from forensics.training.config import (
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from forensics.training.ema import decay_at, update_average
 from forensics.training.losses import NO_PAIR, detection_loss
+from forensics.training.network import build_network
 from forensics.training.optimizer import build_optimizer, freeze, layer_depths, parameter_groups
 from forensics.training.sam import climb, descend
 from forensics.training.sampler import Batches, Draw, Sampler, divided
@@ -218,3 +225,14 @@ def test_a_class_without_crops_is_named() -> None:
     with pytest.raises(ManifestError, match="no real of the training split has landmarks"):
         make("real", 2, blendable=False)
     assert len(make("real", 2).draws(0, 0)) == 2
+
+
+def test_statistics_follow_the_weights_within_a_short_run() -> None:
+    """efficientnet-pytorch's momentum of 0.01 left a run of 100 steps at chance."""
+    config = TrainConfig(
+        model=ModelConfig(options={"width": 16, "depth": 1, "heads": 2}), data=DataConfig(size=32)
+    )
+    network, preprocessing = build_network(config.model, config.data, seed=1)
+    momenta = {m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert momenta == {0.1}
+    assert preprocessing.size == network.image_size == 32

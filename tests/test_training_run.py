@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from forensics.checkpoint import load_checkpoint
 from forensics.config import load_config
-from forensics.datasets.shards import CropStore
+from forensics.datasets.shards import SETTINGS_FILE, CropStore
 from forensics.errors import ConfigError, ManifestError, TrainingError
 from forensics.training import learner, trainer
 from forensics.training.config import TrainConfig
@@ -33,7 +33,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> CropStore:
-    return CropStore.open(write_store(tmp_path_factory.mktemp("store") / "crops"))
+    folder = write_store(tmp_path_factory.mktemp("store") / "crops")
+    (folder / SETTINGS_FILE).write_text(json.dumps({"manifest_sha256": "5" * 64}))
+    return CropStore.open(folder)
 
 
 def standing_of(run: Path) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def test_a_run_learns_and_leaves_a_checkpoint_that_scans(tmp_path: Path, store: 
     assert (card.preprocessing.size, card.preprocessing.margin) == (32, 1.3)
     assert card.metrics["video_auc"] == 1.0
     assert "toy: 6 real, 6 fake (lighter)" in card.training_data
-    assert card.manifest_sha256 == facts["crops_sha256"]
+    assert card.manifest_sha256 == facts["manifest_sha256"] == "5" * 64
     assert card.thresholds.real <= 0.5 <= card.thresholds.fake
 
 

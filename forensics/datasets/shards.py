@@ -132,6 +132,15 @@ class CropStore:
     def __len__(self) -> int:
         return len(self.rows.label)
 
+    @property
+    def manifest_sha256(self) -> str | None:
+        """Of the rows of the manifest the crops were cut from, where the extraction tells."""
+        try:
+            settings = json.loads((self._folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+            return str(settings["manifest_sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Columns would be copied into the pickle otherwise; a worker maps them again.
         return CropStore.open, (self._folder,)

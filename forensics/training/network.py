@@ -16,6 +16,9 @@ from forensics.preprocess import Preprocessing
 from forensics.training.config import DataConfig, ModelConfig
 
 _HALVES = (0.5, 0.5, 0.5)
+# efficientnet-pytorch's 0.01 is made for runs of many thousand steps: a shorter one would be judged
+# by the statistics of random weights. The average of the weights smooths statistics as well.
+_BATCH_NORM_MOMENTUM = 0.1
 
 
 def options_of(model: ModelConfig, data: DataConfig) -> dict[str, object]:
@@ -46,6 +49,9 @@ def build_network(
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
         network = build(model.name, options)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.momentum is not None:
+            module.momentum = max(module.momentum, _BATCH_NORM_MOMENTUM)
     mean, std, colours, scale = _HALVES, _HALVES, "rgb", 1 / 255
     if model.init is not None:
         start = load_checkpoint(model.init)

@@ -151,11 +151,11 @@ def collate(shown: Sequence[Shown]) -> Batch:
 
 
 def start_worker(_worker: int) -> None:
-    """Of a loader process: one thread, as there are as many processes as cores are wanted; and
-    Ctrl-C, which reaches them too, is for the trainer to answer."""
+    """Of a loader process: one thread, as there are as many processes as cores are wanted. What
+    asks a whole group of processes to end is for the trainer to answer: it ends its loaders."""
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _one_line(error: BaseException) -> str:

@@ -99,6 +99,7 @@ class _Run:
             "threads": torch.get_num_threads(),
             "crops": len(self.material.store),
             "crops_sha256": self.material.sha256,
+            "manifest_sha256": self.material.store.manifest_sha256,
             "steps": self.total,
         }
 
@@ -247,7 +248,7 @@ class _Run:
                 self.learner.preprocessing,
                 name=self.out.resolve().name,
                 step=step,
-                sha256=self.material.sha256,
+                sha256=self.material.store.manifest_sha256 or self.material.sha256,
             )
             save_checkpoint(self.out / files.BEST, self.learner.judged, card)
         if best:
