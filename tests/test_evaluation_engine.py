@@ -315,6 +315,29 @@ def test_a_condition_keeps_times_and_changes_pixels(condition: str, tmp_path: Pa
         assert change > 0.5
 
 
+def test_a_damaged_file_abstains_under_every_condition_and_a_missing_one_fails(
+    checkpoint: Checkpoint, tree: Path
+) -> None:
+    places = ("fake/swap/broken.mp4", "real/gone.mp4", "real/0.mp4")
+    units = [
+        Unit(
+            sample=Sample(path=place, label="real", kind="video", dataset="d"),
+            location=str(tree / place),
+            condition=condition,
+        )
+        for place in places
+        for condition in ("clean", "crf40")
+    ]
+    found = {outcome.key: outcome for outcome in engine(checkpoint).outcomes(iter(units))}
+    for condition in ("clean", "crf40"):
+        assert found[places[0], condition].label == "undecodable"
+        assert found[places[0], condition].detail.startswith("fake/swap/broken.mp4: ")
+        assert found[places[1], condition].state == "failed"
+    first, second = (found[places[2], condition].probability for condition in ("clean", "crf40"))
+    assert None not in (first, second)
+    assert first != second
+
+
 def test_worse_recompression_loses_more(tmp_path: Path) -> None:
     path = write_face(tmp_path / "in.mp4", seed=1, frames=8)
     sample = Sample(path="in.mp4", label="real", kind="video", dataset="d")

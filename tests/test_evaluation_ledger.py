@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 from makers_evaluation import JUDGE, NamedEngine, outcome, selection
 
-from forensics.errors import ConfigError
+from forensics.errors import ConfigError, ForensicsError
 from forensics.evaluation.ledger import FILE_NAME, Ledger, Results
 from forensics.evaluation.outcome import Outcome, Unit
 from forensics.evaluation.run import examine_all
@@ -60,7 +59,7 @@ def test_what_cannot_be_written_whole_is_not_written(tmp_path: Path) -> None:
     good = outcome(unit)
     with Ledger(tmp_path, FACTS, [unit.key]) as ledger:
         bad = replace(good.frames[0], time_s=object())  # pyright: ignore[reportArgumentType]
-        with pytest.raises(sqlite3.Error):
+        with pytest.raises(ForensicsError, match=r"0000\.mp4 cannot be recorded: .*goes on"):
             ledger.record(replace(good, frames=(good.frames[0], bad)))
         assert ledger.pending() == [unit.key]
         assert list(ledger.rows("frames")[1]) == []

@@ -25,7 +25,7 @@ from forensics.datasets.manifest_file import write_manifest
 from forensics.errors import ConfigError, ManifestError
 from forensics.evaluation.compare import compare
 from forensics.evaluation.leak import Finding, find, require_clear
-from forensics.evaluation.ledger import Results
+from forensics.evaluation.ledger import Ledger, Results
 from forensics.evaluation.outcome import Outcome, Unit
 from forensics.evaluation.outputs import write_outputs
 from forensics.evaluation.plots import draw_plots
@@ -415,9 +415,18 @@ def test_crops_are_not_recompressed() -> None:
         list(chosen.units(("clean", "crf40")))
 
 
-def test_a_ledger_tells_the_frames_of_a_file(run: Path) -> None:
+def test_a_ledger_tells_the_frames_of_who_decides(run: Path, tmp_path: Path) -> None:
     with Results(run) as results:
-        frames = results.frames_of("real/0000.mp4")
+        frames = results.deciding_frames("real/0000.mp4")
     assert [frame[:3] for frame in frames] == [
         (frame, frame / 4, (1.0, 2.0, 31.0, 42.0)) for frame in range(4)
     ]
+    (unit,) = selection(1).units()
+    alone = outcome(unit)
+    first, second = (replace(alone.tracks[0], track=track) for track in (7, 3))
+    frames_of_both = tuple(
+        replace(alone.frames[0], track=track, frame=track) for track in (3, 7, 7)
+    )
+    with Ledger(tmp_path, {}, [unit.key]) as ledger:
+        ledger.record(replace(alone, tracks=(first, second), frames=frames_of_both))
+        assert [row[0] for row in ledger.deciding_frames(unit.sample.place)] == [7, 7]

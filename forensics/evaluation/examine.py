@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -25,8 +26,10 @@ from forensics.evaluation.storage import stored
 from forensics.faces import FaceDetector
 from forensics.models.inference import for_inference
 from forensics.pipeline import Scanner
+from forensics.report.facts import require_stored
 from forensics.runtime import choose_device
 from forensics.scoring import precision, score_tracks
+from forensics.structures import AbstentionLabel, Verdict
 from forensics.verdict import abstain, decide
 from forensics.video import Cancellation
 
@@ -61,6 +64,8 @@ class Examiner:
                 return self._named(unit, path, cancellation)
         except (ScanCancelled, CheckpointError, ConfigError):
             raise
+        except MediaError as error:  # of a version that could not be made
+            return self._outcome(unit, abstain(cast("AbstentionLabel", error.label), str(error)))
         except ForensicsError as error:
             return failed(unit, str(error))
         except Exception as error:
@@ -69,15 +74,16 @@ class Examiner:
     def _named(self, unit: Unit, path: Path, cancellation: Cancellation) -> Outcome:
         if unit.sample.kind != "video":
             return self._pictures(unit, path)
+        require_stored(path)
         with degraded(path, unit, limits=self._config.limits, cancellation=cancellation) as version:
             report = self._scanner.scan(version, cancellation=cancellation)
-        return outcome_of(
+        return self._outcome(
             unit,
             report.verdict,
             frames_read=report.stats.positions_read if report.stats else 0,
             seconds=report.seconds,
             sha256=report.sha256,
-            hide=str(version),
+            hide=version,
         )
 
     def _pictures(self, unit: Unit, path: Path) -> Outcome:
@@ -103,13 +109,27 @@ class Examiner:
             verdict = decide(scores, None, None, thresholds=card.thresholds, rules=card.evidence)
         except MediaError as error:
             verdict = abstain("undecodable", str(error))
+        return self._outcome(
+            unit, verdict, frames_read=read, seconds=time.perf_counter() - started, hide=path
+        )
+
+    def _outcome(
+        self,
+        unit: Unit,
+        verdict: Verdict,
+        *,
+        frames_read: int = 0,
+        seconds: float = 0.0,
+        sha256: str | None = None,
+        hide: Path | None = None,
+    ) -> Outcome:
         return outcome_of(
             unit,
             verdict,
-            frames_read=read,
-            seconds=time.perf_counter() - started,
-            sha256=None,
-            hide=str(path),
+            frames_read=frames_read,
+            seconds=seconds,
+            sha256=sha256,
+            hide=str(hide or unit.location),
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from forensics.errors import ConfigError
+from forensics.errors import ConfigError, ForensicsError
 from forensics.evaluation.outcome import AS_IT_IS, FrameRow, Outcome, TrackRow
 
 if TYPE_CHECKING:
@@ -117,12 +117,15 @@ class Results:
             (AS_IT_IS,),
         )
 
-    def frames_of(self, place: str) -> list[tuple[int, float, tuple[float, ...], float]]:
-        """(frame, time_s, box, probability) of every face in the unchanged file."""
+    def deciding_frames(self, place: str) -> list[tuple[int, float, tuple[float, ...], float]]:
+        """(frame, time_s, box, probability) of every frame of the person who decides the verdict
+        on the unchanged file."""
         rows = self._base.execute(
             "SELECT frame, time_s, x0, y0, x1, y1, frames.probability FROM frames "
             "JOIN files ON files.number = frames.file "
-            "WHERE files.place = ? AND files.condition = ? ORDER BY position",
+            "JOIN tracks ON tracks.file = frames.file AND tracks.track = frames.track "
+            "WHERE files.place = ? AND files.condition = ? AND tracks.position = 0 "
+            "ORDER BY frames.position",
             (place, AS_IT_IS),
         )
         return [(row[0], row[1], tuple(row[2:6]), row[6]) for row in rows]
@@ -175,7 +178,19 @@ class Ledger(Results):
         ).fetchall()
 
     def record(self, outcome: Outcome) -> None:
-        """Write one file's result, all of it or nothing. Raises KeyError for an unknown file."""
+        """Write one file's result, all of it or nothing.
+
+        Raises KeyError for an unknown file, ForensicsError where the disk refuses.
+        """
+        try:
+            self._record(outcome)
+        except sqlite3.Error as error:
+            raise ForensicsError(
+                f"{self._path}: {outcome.place} cannot be recorded: {error}; what was recorded "
+                "before is safe, the same command goes on"
+            ) from error
+
+    def _record(self, outcome: Outcome) -> None:
         found = self._base.execute(
             "SELECT number FROM files WHERE place = ? AND condition = ?", outcome.key
         ).fetchone()

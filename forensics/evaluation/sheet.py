@@ -103,9 +103,9 @@ def _short(text: str, most: int = 26) -> str:
 
 
 def _face(row: Mistake, results: Results, location: str) -> NDArray[np.uint8]:
-    """The face that misled most, (S, S, 3) uint8 RGB."""
+    """The frame that misled most of the person who decided, (S, S, 3) uint8 RGB."""
     grey = np.full((_SIDE, _SIDE, 3), 200, dtype=np.uint8)
-    frames = results.frames_of(row.sample.place)
+    frames = results.deciding_frames(row.sample.place)
     if not frames:
         return grey
     sign = 1 if row.sample.label == "real" else -1

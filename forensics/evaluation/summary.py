@@ -22,7 +22,6 @@ from forensics.evaluation.tables import (
     Items,
     Loss,
     Row,
-    frame_items,
     frame_rows,
     items_of,
     losses,
@@ -85,8 +84,8 @@ def summarise(
     clean, thresholds = run.clean, run.thresholds
     rows = list(video_rows(clean, thresholds=thresholds, num=num_draws, seed=seed))
     with Results(folder) as results:
-        frames = frame_items(clean, results.frame_maxima())
-    rows += frame_rows(frames, thresholds=thresholds, num=num_draws, seed=seed)
+        frames = results.frame_maxima()
+        rows += frame_rows(clean, frames, thresholds=thresholds, num=num_draws, seed=seed)
     changed = {name: items for name, items in run.by_condition.items() if name != AS_IT_IS}
     lost = losses(clean, changed, num=num_draws, seed=seed)
     facts = run.facts

@@ -30,7 +30,7 @@ IMPUTED = 0.5  # what Kaggle's entrants gave videos without faces
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
     """What a row is made of: labels (N,), probabilities (N,) with NaN where there is none, clusters
-    (N,), face_px (N,) NaN where unknown, and the samples."""
+    (N,), face_px (N,) NaN where unknown, and the samples; none where items are frames."""
 
     labels: NDArray[np.int64]
     probabilities: Floats
@@ -51,7 +51,7 @@ class Items:
             probabilities=self.probabilities[rows],
             clusters=self.clusters[rows],
             face_px=self.face_px[rows],
-            samples=tuple(self.samples[row] for row in numbers),
+            samples=tuple(self.samples[row] for row in numbers) if self.samples else (),
         )
 
     def judged(self) -> Items:
@@ -111,21 +111,6 @@ def items_of(
     )
 
 
-def frame_items(files: Items, frames: Iterable[tuple[str, float]]) -> Items:
-    """One item per frame with a face, given as (place, probability); the rest is its file's."""
-    row_of = {sample.place: row for row, sample in enumerate(files.samples)}
-    pairs = [(row_of[place], probability) for place, probability in frames]
-    numbers = [row for row, _ in pairs]
-    rows = np.array(numbers, dtype=np.int64)
-    return Items(
-        labels=files.labels[rows],
-        probabilities=np.array([probability for _, probability in pairs], dtype=np.float64),
-        clusters=files.clusters[rows],
-        face_px=files.face_px[rows],
-        samples=tuple(files.samples[row] for row in numbers),
-    )
-
-
 def cluster_numbers(samples: Sequence[Sample]) -> NDArray[np.int64]:
     """(N,) the connected component of each file over people, recordings and groups."""
     numbers = np.empty(len(samples), dtype=np.int64)
@@ -146,11 +131,33 @@ def video_rows(
 
 
 def frame_rows(
-    items: Items, *, thresholds: Thresholds | None, num: int, seed: int
+    files: Items,
+    frames: Iterable[tuple[str, float]],
+    *,
+    thresholds: Thresholds | None,
+    num: int,
+    seed: int,
 ) -> Iterator[Row]:
-    """Rows at frame level: all, and by data set. A frame without a face is no item."""
-    for by, name, part in _parts(items):
-        if by in ("all", "dataset") and len(part):
+    """Rows at frame level: all, and by data set. A frame without a face is no item.
+
+    `frames`: (place, probability) of each; the rest is its file's. DFDC has four million of them,
+    so a frame carries numbers and nothing else.
+    """
+    row_of = {sample.place: row for row, sample in enumerate(files.samples)}
+    pairs = [(row_of[place], probability) for place, probability in frames]
+    rows = np.array([row for row, _ in pairs], dtype=np.int64)
+    items = Items(
+        labels=files.labels[rows],
+        probabilities=np.array([probability for _, probability in pairs], dtype=np.float64),
+        clusters=files.clusters[rows],
+        face_px=files.face_px[rows],
+        samples=(),
+    )
+    datasets = _column(files, "dataset")
+    parts = [("all", "all", items)]
+    parts += [("dataset", name, items.where((datasets == name)[rows])) for name in _names(datasets)]
+    for by, name, part in parts:
+        if len(part):
             yield _row(by, name, "frame", "excluded", part, thresholds, num, seed)
 
 
