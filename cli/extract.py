@@ -45,7 +45,7 @@ def extract(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes, about 0.6 GB each (default: one per core)."),
+        typer.Option(min=1, help="Processes, about 1 GB each (default: one per core)."),
     ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress on stderr; errors remain.")

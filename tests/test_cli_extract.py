@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -73,3 +78,46 @@ def test_extract_shows_an_example_and_its_exit_status() -> None:
     assert code == 0
     assert "deepfake extract manifest.csv --out crops/" in out
     assert "Exit status" in out
+
+
+CHILD = """
+import sys
+from importlib import metadata
+import makers_extract
+from forensics.datasets import extraction
+extraction._UNIT_CROPS, extraction.mtcnn = (8, 8), makers_extract.SlowFaces
+(script,) = metadata.entry_points(group="console_scripts", name="deepfake")
+sys.argv[0] = "deepfake"
+script.load()()
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_interrupted_run_says_so_and_goes_on(
+    tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "_UNIT_CROPS", (8, 8))
+    manifest = write_sequences(tmp_path / "in", 60)
+    arguments = ["extract", str(manifest), "--out", str(tmp_path / "out"), "--frames", "4"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, *arguments, "--workers", workers],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A background job's shell may have made the tests deaf to Ctrl-C, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("out/index/*.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "deepfake: interrupted\n")
+    done = len(list(tmp_path.glob("out/index/*.jsonl")))
+    assert 0 < done < 30
+    code, text, _ = extract(*arguments[1:], "--workers", 1)
+    assert code == 0
+    assert "240 crops of 60 rows" in text
+    assert ", 60 of them" not in text

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from makers import truncate, write_audio, write_video
+from makers import read_number, truncate, write_audio, write_video
 from makers_datasets import write_tar
 from makers_extract import (
     FACES_XYXY,
@@ -40,6 +40,7 @@ from forensics.datasets.shards import CropStore
 from forensics.errors import ForensicsError, ManifestError
 from forensics.observations import observe
 from forensics.sampling import sample_times
+from forensics.structures import Face
 from forensics.tracking import link
 from forensics.video import open_video
 
@@ -347,6 +348,54 @@ def test_a_full_disk_keeps_finished_shards_and_says_how_to_go_on(
     run(sequences, tmp_path / "out")
     run(sequences, tmp_path / "whole")
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_one_file_that_breaks_the_code_does_not_stop_the_others(
+    sequences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = DrawnFaces.detect
+
+    def detect(self: DrawnFaces, frames: list[np.ndarray]) -> list[list[Face]]:
+        if read_number(frames[0]) == 16:  # of the third row
+            raise ValueError("a face\nwith no\nsides")
+        return original(self, frames)
+
+    monkeypatch.setattr(DrawnFaces, "detect", detect)
+    summary = run(sequences, tmp_path / "out")
+    assert dict(summary.skipped) == {"failed": 1}
+    with (tmp_path / "out/skipped.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["row"], row["reason"]) == ("3", "failed")
+    assert row["detail"] == "unexpected ValueError: a face with no sides; please report this"
+
+
+def test_no_memory_stops_the_run_and_says_how_to_go_on(
+    sequences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detect(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DrawnFaces, "detect", detect)
+        with pytest.raises(ForensicsError, match="memory runs out; finished shards are kept"):
+            run(sequences, tmp_path / "out")
+    assert run(sequences, tmp_path / "out").crops == 48
+
+
+def test_a_disk_that_fills_up_under_the_columns_is_an_error_and_not_a_death(
+    sequences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(ForensicsError, match="No space left on device; finished shards"):
+            run(sequences, tmp_path / "out")
+    with pytest.raises(ManifestError, match="no finished extraction"):
+        CropStore.open(tmp_path / "out")
+    assert run(sequences, tmp_path / "out").cut == 0
+    assert len(CropStore.open(tmp_path / "out")) == 48
 
 
 def test_other_settings_or_another_manifest_are_refused(sequences: Path, tmp_path: Path) -> None:

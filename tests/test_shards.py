@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import pickle
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from makers_crops import BOX, LANDMARKS, crop_of, crop_picture, sample_of, write
 
 from forensics.datasets import shard_index
 from forensics.datasets.shard_index import Outcome, unit_done, write_columns, write_unit
-from forensics.datasets.shards import CropStore
+from forensics.datasets.shards import LAYOUT, CropRows, CropStore
+from forensics.datasets.splits import check_no_leak
 from forensics.errors import ManifestError
 
 
@@ -51,6 +52,20 @@ def test_crops_are_chosen_by_name(tmp_path: Path) -> None:
     }
     assert len(store.where(split="train")) + len(store.where(split="val")) == len(store)
     assert len(store.where(method="unheard of")) == 0
+
+
+def test_every_column_has_a_layout() -> None:
+    assert set(LAYOUT) == {field.name for field in fields(CropRows)}
+
+
+def test_a_store_knows_its_rows_and_whether_its_splits_leak(tmp_path: Path) -> None:
+    store = CropStore.open(write_store(tmp_path / "whole"))
+    assert store.samples() == [sample_of(row) for row in range(8)]
+    check_no_leak(store.samples())
+    # Rows 0 and 1 share a person; so do 2 and 3.
+    torn = CropStore.open(write_store(tmp_path / "torn", splits=("train", "val", "train", "train")))
+    with pytest.raises(ManifestError, match=r"identity p0 in row 1 videos/000\.mp4"):
+        check_no_leak(torn.samples())
 
 
 def test_webdataset_reads_the_shards(tmp_path: Path) -> None:
@@ -164,6 +179,7 @@ def _sums(store: CropStore, numbers: list[int], queue) -> None:  # type: ignore[
     queue.put([int(store.read(i)[0].sum()) for i in numbers])
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_read_the_same_store_at_once(tmp_path: Path, method: str) -> None:
     store = CropStore.open(write_store(tmp_path / "crops"))

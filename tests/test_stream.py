@@ -56,6 +56,7 @@ def test_a_small_buffer_shuffles_shards_only(folder: Path) -> None:
     assert sum(mixed[i] != mixed[i + 1] for i in range(71)) > 20
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_ranks_and_workers_share_the_crops_without_overlap(folder: Path) -> None:
     seen: list[int] = []
     for rank in range(2):

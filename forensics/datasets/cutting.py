@@ -48,7 +48,8 @@ def cut_row(
 ) -> Outcome:
     """The crops of one row, ordered by person and time; or the reason why there are none.
 
-    `folder` is the manifest's. Bad files end in an Outcome; raises nothing on purpose.
+    `folder` is the manifest's. Whatever is wrong with a file ends in an Outcome: it must not stop
+    the others. Raises OSError and MemoryError, which the next file would meet, too.
     """
     path = folder / sample.path
     try:
@@ -65,6 +66,11 @@ def cut_row(
     except MediaError as error:
         detail = str(error).removeprefix(f"{path}: ")
         return Outcome(row=row, sample=sample, reason=error.label, detail=detail)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        detail = f"unexpected {type(error).__name__}: {error}; please report this"
+        return Outcome(row=row, sample=sample, reason="failed", detail=" ".join(detail.split()))
 
 
 def _cut_video(

@@ -16,7 +16,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,10 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forensics.datasets.manifest import SEPARATOR, Sample
-from forensics.datasets.shards import COLUMNS_FOLDER, LAYOUT, NAMED, NAMES_FILE, CropRows
+from forensics.datasets.shards import COLUMNS_FOLDER, LAYOUT, NAMED, NAMES_FILE
 from forensics.errors import ManifestError
 
 SHARD_BYTES = 128 * 2**20  # a unit with crowds in it goes on in a further shard
+
+
+_PLAIN = ("kind", "dataset", "method", "group", "split", "compression")  # columns as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,11 +190,7 @@ def write_columns(folder: Path, units: int) -> int:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     columns = {
-        name: np.lib.format.open_memmap(
-            partial / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=(count, *shape)
-        )
-        if count
-        else np.empty((0, *shape), np.dtype(dtype))
+        name: _column(partial / f"{name}.npy", dtype, (count, *shape))
         for name, (dtype, shape) in LAYOUT.items()
     }
     tables: dict[str, dict[str, int]] = {name: {} for name in NAMED}
@@ -207,7 +206,7 @@ def write_columns(folder: Path, units: int) -> int:
             "video": video,
             "identity": SEPARATOR.join(line["identities"]),
             "source": SEPARATOR.join(line["sources"]),
-            **{name: line[name] for name in ("kind", "dataset", "method", "split", "compression")},
+            **{name: line[name] for name in _PLAIN},
         }
         span = slice(place, place + len(line["crops"]))
         if not line["crops"]:
@@ -225,11 +224,9 @@ def write_columns(folder: Path, units: int) -> int:
                 columns[name][i] = crop[name]
             columns["landmarks"][i] = np.nan if crop["landmarks"] is None else crop["landmarks"]
         place = span.stop
-    for name, column in columns.items():
+    for column in columns.values():
         if isinstance(column, np.memmap):
             column.flush()
-        else:
-            np.save(partial / f"{name}.npy", column)
     names = {name: list(table) for name, table in tables.items()}
     write_durably(partial / NAMES_FILE, json.dumps(names).encode())
     write_durably(folder / "skipped.csv", skipped.getvalue().encode("utf-8", "surrogateescape"))
@@ -238,6 +235,20 @@ def write_columns(folder: Path, units: int) -> int:
     partial.replace(final)
     _sync_folder(folder)
     return count
+
+
+def _column(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A new .npy file, to be filled in place. Raises OSError where the disk has no room for it."""
+    if not shape[0]:  # nothing cannot be mapped
+        np.save(path, np.empty(shape, np.dtype(dtype)))
+        return np.empty(shape, np.dtype(dtype))
+    column = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    reserve = getattr(os, "posix_fallocate", None)
+    if reserve is not None:
+        # A hole in a file that meets a full disk when it is written kills the process (SIGBUS).
+        with path.open("r+b") as file:
+            reserve(file.fileno(), 0, path.stat().st_size)
+    return column
 
 
 def _main_track(crops: list[dict[str, Any]]) -> int:
@@ -272,6 +283,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-assert set(LAYOUT) == {field.name for field in fields(CropRows)}

@@ -24,21 +24,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from forensics.datasets.manifest import SEPARATOR, Kind, Sample, Split
 from forensics.errors import ManifestError
 
 COLUMNS_FOLDER, NAMES_FILE, SETTINGS_FILE = "columns", "names.json", "extraction.json"
 # What is stored as a number and looked up in `CropStore.names`.
+# fmt: off
 NAMED = (
-    "video",
-    "kind",
-    "dataset",
-    "method",
-    "identity",
-    "source",
-    "split",
-    "compression",
+    "video", "kind", "dataset", "method", "identity", "source", "group", "split", "compression",
     "shard",
 )
+# fmt: on
 _OPEN_SHARDS = 128  # file descriptors kept per process; systems give 1024
 
 
@@ -56,6 +52,7 @@ class CropRows:
     method: NDArray[np.int32]
     identity: NDArray[np.int32]
     source: NDArray[np.int32]
+    group: NDArray[np.int32]
     split: NDArray[np.int32]
     compression: NDArray[np.int32]
     row: NDArray[np.int32]  # of the manifest, from 0
@@ -156,6 +153,33 @@ class CropStore:
             code = names.index(name) if name in names else -1
             chosen &= getattr(self.rows, column) == code
         return np.flatnonzero(chosen)
+
+    def samples(self) -> list[Sample]:
+        """The rows of the manifest that have crops, as `splits.check_no_leak` takes them."""
+        rows = self.rows
+        _, first = np.unique(rows.row, return_index=True)
+
+        def name(column: str, i: int) -> str:
+            return self.names[column][int(getattr(rows, column)[i])]
+
+        def several(column: str, i: int) -> tuple[str, ...]:
+            return tuple(part for part in name(column, i).split(SEPARATOR) if part)
+
+        return [
+            Sample(
+                path=name("video", i),
+                label="fake" if rows.label[i] else "real",
+                kind=cast(Kind, name("kind", i)),
+                dataset=name("dataset", i),
+                method=name("method", i),
+                identities=several("identity", i),
+                sources=several("source", i),
+                split=cast(Split, name("split", i)),
+                compression=name("compression", i),
+                group=name("group", i),
+            )
+            for i in first.tolist()
+        ]
 
     def encoded(self, i: int) -> bytes:
         """The picture of crop `i` as it was stored. Raises ManifestError where it is not there."""
