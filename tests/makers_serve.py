@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
+import json
 import math
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,10 @@ from forensics.serve.server import http_server
 from forensics.serve.store import Store
 from forensics.structures import DetectorFacts, Report
 from forensics.video import Cancellation
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Starlette wants httpx2, which needs Python 3.11
+    from starlette.testclient import TestClient as TestClient
 
 PNG = b"\x89PNG\r\n\x1a\n"
 DETECTOR = DetectorFacts(name="tiny", version="0", sha256="d" * 64)
@@ -154,13 +160,19 @@ def serving(parent: Path, **options: Any) -> Iterator[House]:
             thread.join(10)
 
 
+def ask(port: int, path: str, body: bytes | None = None) -> tuple[int, Any]:
+    """Status and JSON of a GET, or of a POST where there is a body."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        headers = {"Content-Type": "application/octet-stream"} if body is not None else {}
+        connection.request("GET" if body is None else "POST", path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, json.load(answer)
+
+
 def _wait_for(port: int) -> None:
     for _ in range(500):
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/api/server")
-            connection.getresponse().read()
-            connection.close()
+            ask(port, "/api/server")
         except OSError:
             time.sleep(0.01)
         else:

@@ -10,8 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from makers_serve import DETECTOR, House, house, medium
-from starlette.testclient import TestClient
+from makers_serve import DETECTOR, House, TestClient, house, medium
 from starlette.websockets import WebSocketDisconnect
 
 from forensics.config import ServeConfig, load_config
@@ -218,11 +217,11 @@ def test_the_list_is_newest_first_and_tells_what_changed(it: House, client: Test
 def test_many_jobs_leave_a_bounded_history(
     it: House, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "HISTORY", 10)
-    for n in range(100):  # alternately with a report and without
+    monkeypatch.setattr(queue_module, "HISTORY", 4)
+    for n in range(20):  # alternately with a report and without
         it.wait(send(client, medium("real" if n % 2 else "gone")).json()["id"])
     jobs = client.get("/api/jobs").json()["jobs"]
-    assert len(jobs) == 10
+    assert len(jobs) == 4
     assert {path.stem for path in it.files()} == {job["id"] for job in jobs if job["label"]}
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from makers_serve import House, house, medium
-from starlette.testclient import TestClient
+from makers_serve import House, TestClient, house, medium
 
 schemathesis = pytest.importorskip("schemathesis")
 # That whatever fits the description is taken: most bytes are no medium, most ids no job.

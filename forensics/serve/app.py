@@ -149,7 +149,9 @@ def _jobs(rooms: Rooms) -> APIRouter:
             upload = await store.receive(request.stream())
         except BaseException as error:
             queue.release()
-            raise _refusal(error) from error
+            if (refusal := _refusal(error)) is None:
+                raise
+            raise refusal from error
         return queue.submit(upload, display_name(name))
 
     @api.get("/jobs")
@@ -212,8 +214,8 @@ def _require_file(request: Request, max_bytes: int) -> None:
         raise HTTPException(413, too_large(max_bytes), headers=_CLOSE)
 
 
-def _refusal(error: BaseException) -> BaseException:
-    """What a failed upload answers; errors of our own stay what they are."""
+def _refusal(error: BaseException) -> HTTPException | None:
+    """What a failed upload answers; None for an error of our own."""
     if isinstance(error, UploadTooLarge):
         return HTTPException(413, str(error), headers=_CLOSE)
     if isinstance(error, UploadTooSlow):
@@ -224,7 +226,7 @@ def _refusal(error: BaseException) -> BaseException:
         return HTTPException(400, "the upload broke off")  # nobody is there to read it
     if isinstance(error, OSError):
         return HTTPException(507, f"the file cannot be stored: {error.strerror}")
-    return error
+    return None
 
 
 def _known(status: JobStatus | None) -> JobStatus:

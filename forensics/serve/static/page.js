@@ -144,7 +144,8 @@ async function showReport(id, focus) {
   if (awaited === id || focus) awaited = null;
   open = id;
   const address = `/api/jobs/${id}/report`;
-  const answer = await fetch(`${address}.json`);
+  const answer = await fetch(`${address}.json`).catch(lost);
+  if (!answer) return;
   const section = byId("report");
   if (!answer.ok) {
     section.replaceChildren(el("h2", { id: "report-title" }, "Report"), el("p", {}, `${job.name}: the report is gone.`));
@@ -156,7 +157,7 @@ async function showReport(id, focus) {
     el("a", { class: "button", href: `${address}.json`, download: `${job.name}.json` }, "Download JSON"),
   ];
   section.replaceChildren(...reportView(job, await answer.json(), links));
-  for (const [key, row] of rows) row.show.setAttribute("aria-pressed", String(key === open));
+  for (const [key, row] of rows) row.show.setAttribute("aria-current", String(key === open));
   if (focus) {
     section.focus({ preventScroll: true });
     section.scrollIntoView({ block: "start" });
@@ -164,8 +165,8 @@ async function showReport(id, focus) {
 }
 
 async function cancel(id) {
-  const answer = await fetch(`/api/jobs/${id}`, { method: "DELETE" });
-  if (answer.ok) showJob(await answer.json());
+  const answer = await fetch(`/api/jobs/${id}`, { method: "DELETE" }).catch(lost);
+  if (answer?.ok) showJob(await answer.json());
 }
 
 // --- The server -----------------------------------------------------------------------------

@@ -39,7 +39,7 @@ export function uploader(changed) {
       return finished({ state: "refused", message: reason(answer, request.status) });
     });
     request.addEventListener("error", () =>
-      finished({ state: "refused", message: "the connection broke: is the server still running?" }),
+      finished({ state: "refused", message: "it could not be sent: is it a folder, or was the server stopped?" }),
     );
     request.addEventListener("abort", () => finished({ state: "cancelled" }));
     request.open("POST", `/api/jobs?name=${encodeURIComponent(upload.name.slice(-500).toWellFormed?.() ?? "unnamed")}`);
