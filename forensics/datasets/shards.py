@@ -35,6 +35,7 @@ NAMED = (
     "shard",
 )
 # fmt: on
+_MENDING = "the same `deepfake extract` as before makes it anew from the shards"
 _OPEN_SHARDS = 128  # file descriptors kept per process; systems give 1024
 
 
@@ -123,8 +124,7 @@ class CropStore:
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ManifestError(
-                f"{folder / COLUMNS_FOLDER}: damaged ({error}); delete this folder and run"
-                " `deepfake extract` again: the shards are kept"
+                f"{folder / COLUMNS_FOLDER}: damaged, or of another version ({error}); {_MENDING}"
             ) from error
         _check(columns, names, folder)
         return cls(folder, CropRows(**columns), names)
@@ -256,6 +256,5 @@ def _check(columns: Mapping[str, Any], names: Mapping[str, tuple[str, ...]], fol
             whole = int(column.min()) >= 0 and int(column.max()) < len(names[name])
         if not whole:
             raise ManifestError(
-                f"{folder / COLUMNS_FOLDER / name}.npy: does not fit the other columns; delete"
-                f" {COLUMNS_FOLDER}/ and run `deepfake extract` again: the shards are kept"
+                f"{folder / COLUMNS_FOLDER / name}.npy: does not fit the other columns; {_MENDING}"
             )
