@@ -17,7 +17,6 @@ from makers_crops import BOX, LANDMARKS, crop_of, crop_picture, put_sums, sample
 from forensics.datasets import shard_index
 from forensics.datasets.shard_index import Outcome, unit_done, write_columns, write_unit
 from forensics.datasets.shards import LAYOUT, CropRows, CropStore
-from forensics.datasets.splits import check_no_leak
 from forensics.errors import ManifestError
 
 
@@ -56,16 +55,6 @@ def test_crops_are_chosen_by_name(tmp_path: Path) -> None:
 
 def test_every_column_has_a_layout() -> None:
     assert set(LAYOUT) == {field.name for field in fields(CropRows)}
-
-
-def test_a_store_knows_its_rows_and_whether_its_splits_leak(tmp_path: Path) -> None:
-    store = CropStore.open(write_store(tmp_path / "whole"))
-    assert store.samples() == [sample_of(row) for row in range(8)]
-    check_no_leak(store.samples())
-    # Rows 0 and 1 share a person; so do 2 and 3.
-    torn = CropStore.open(write_store(tmp_path / "torn", splits=("train", "val", "train", "train")))
-    with pytest.raises(ManifestError, match=r"identity p0 in row 1 videos/000\.mp4"):
-        check_no_leak(torn.samples())
 
 
 def test_webdataset_reads_the_shards(tmp_path: Path) -> None:
