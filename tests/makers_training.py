@@ -18,7 +18,13 @@ LANDMARKS = np.array([[24, 26], [40, 26], [32, 36], [26, 44], [38, 44]], dtype=n
 
 
 def write_store(
-    folder: Path, *, videos: int = 16, crops: int = 4, fakes: bool = True, val_fakes: bool = True
+    folder: Path,
+    *,
+    videos: int = 16,
+    crops: int = 4,
+    fakes: bool = True,
+    val_fakes: bool = True,
+    one_person: bool = False,
 ) -> Path:
     """Every second video is fake, lighter than the reals; every fourth pair is for validation."""
     (folder / "shards").mkdir(parents=True)
@@ -33,7 +39,7 @@ def write_store(
             kind="video",
             dataset="toy",
             method="lighter" if fake else "",
-            sources=(f"s{row}",),
+            sources=("s" if one_person else f"s{row}",),
             split=split,  # type: ignore[arg-type]
         )
         pictures = tuple(_crop(100 * row + n, n / 10, lighter=fake) for n in range(crops))

@@ -43,7 +43,9 @@ def prepare(
     face was found, and what `extract` raises.
     """
     if is_store(data):
-        return CropStore.open(data)
+        store = CropStore.open(data)
+        check_no_leak(store.samples())
+        return store
     if not data.exists():
         raise ManifestError(f"{data}: no such file or folder; check the path")
     manifest = data
