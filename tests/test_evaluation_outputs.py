@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +26,12 @@ from forensics.datasets.manifest import Sample
 from forensics.datasets.manifest_file import write_manifest
 from forensics.errors import ConfigError, ManifestError
 from forensics.evaluation.compare import compare
+from forensics.evaluation.files import arrow_library
 from forensics.evaluation.leak import Finding, find, require_clear
 from forensics.evaluation.ledger import Ledger, Results
 from forensics.evaluation.outcome import Outcome, Unit
 from forensics.evaluation.outputs import write_outputs
-from forensics.evaluation.plots import draw_plots
+from forensics.evaluation.plots import draw_plots, plot_library
 from forensics.evaluation.predictions import Predictions
 from forensics.evaluation.run import examine_all
 from forensics.evaluation.selection import Selection, select
@@ -430,3 +433,26 @@ def test_a_ledger_tells_the_frames_of_who_decides(run: Path, tmp_path: Path) -> 
     with Ledger(tmp_path, {}, [unit.key]) as ledger:
         ledger.record(replace(alone, tracks=(first, second), frames=frames_of_both))
         assert [row[0] for row in ledger.deciding_frames(unit.sample.place)] == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("library", "extra"),
+    [(plot_library, "evaluate"), (arrow_library, "evaluate")],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    library: Any, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("importlib.import_module", absent)
+    with pytest.raises(ConfigError, match=rf"pip install 'deepfake\[{extra}\]'"):
+        library()
+
+
+def test_predictions_and_comparisons_need_no_torch() -> None:
+    code = (
+        "import sys; import forensics.evaluation.outputs, forensics.evaluation.compare, "
+        "forensics.evaluation.predictions; sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

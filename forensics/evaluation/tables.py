@@ -9,7 +9,7 @@ Legend: N items of a row (files, or frames with a face).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -154,11 +154,17 @@ def frame_rows(
         samples=(),
     )
     datasets = _column(files, "dataset")
-    parts = [("all", "all", items)]
-    parts += [("dataset", name, items.where((datasets == name)[rows])) for name in _names(datasets)]
-    for by, name, part in parts:
-        if len(part):
-            yield _row(by, name, "frame", "excluded", part, thresholds, num, seed)
+    if not len(items):
+        return
+    whole = _row("all", "all", "frame", "excluded", items, thresholds, num, seed)
+    yield whole
+    names = _names(datasets)
+    for name in names:
+        part = items.where((datasets == name)[rows])
+        if len(names) == 1:  # the same frames: nothing to draw again
+            yield replace(whole, by="dataset", name=name)
+        elif len(part):
+            yield _row("dataset", name, "frame", "excluded", part, thresholds, num, seed)
 
 
 def losses(clean: Items, changed: Mapping[str, Items], *, num: int, seed: int) -> Iterator[Loss]:
