@@ -76,7 +76,8 @@ def heat_maps(model: nn.Module, x: Tensor) -> Tensor:
 
     Large where the logit hangs on the picture most; an image in which nothing was found is zero all
     over, any other has a maximum of 1. `model` must be in eval mode, on the device
-    of `x`. Raises ValueError for a network that neither attends nor has an extractor.
+    of `x`, and not at work in another thread meanwhile. Raises ValueError for a network that
+    neither attends nor has an extractor.
     """
     method = method_of(model)
     if method is None:
@@ -282,25 +283,3 @@ def _unit(heat: Tensor) -> Tensor:
     """Each map over its own maximum; one that is zero stays zero."""
     most = heat.flatten(1).amax(1).view(-1, 1, 1)
     return torch.where(most > 0, heat / most.clamp_min(torch.finfo(heat.dtype).tiny), heat)
-
-
-def deletion_insertion(
-    answer: Callable[[Tensor], Tensor], x: Tensor, heat: Tensor, reference: Tensor, steps: int = 16
-) -> tuple[Tensor, Tensor]:
-    """How much the answer hangs on what a heat map shows: (deletion, insertion), (B,) each.
-
-    The mean of `answer` (B,) while the hottest places of `x` (B, 3, S, S) are replaced by those of
-    `reference`, and while they are put into it, over `steps` equal parts of the picture. A good
-    map has a low deletion and a high insertion (Petsiuk, Das and Saenko, BMVC 2018).
-    """
-    batch, _, height, width = x.shape
-    hottest = heat.flatten(1).argsort(dim=1, descending=True, stable=True)
-    rank = hottest.argsort(dim=1).view(batch, 1, height, width).to(x.device)
-    deleted: list[Tensor] = []
-    inserted: list[Tensor] = []
-    for step in range(steps + 1):
-        first = rank < round(step / steps * height * width)
-        with torch.no_grad():
-            deleted.append(answer(torch.where(first, reference, x)))
-            inserted.append(answer(torch.where(first, x, reference)))
-    return torch.stack(deleted).mean(0), torch.stack(inserted).mean(0)

@@ -204,3 +204,14 @@ def test_several_reports_become_json_lines() -> None:
     writer: Callable[..., str] = WRITERS[".json"]
     lines = writer([judged("a"), judged("b")]).splitlines()
     assert [json.loads(line)["media"]["path"] for line in lines] == ["a", "b"]
+
+
+def test_the_published_schema_is_the_one_in_force() -> None:
+    published = Path(__file__).parents[1] / "docs" / "deepfake-report-2.schema.json"
+    assert json.loads(published.read_text("utf-8")) == schema()
+    name = schema()["properties"]["schema"]["const"]
+    assert name == "deepfake-report/2"
+    described = published.with_name("report-schema.md").read_text("utf-8")
+    media = schema()["properties"]["media"]["properties"]
+    for field in (*schema()["properties"], *media):
+        assert f"`{field}" in described, field

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from makers_report import HOSTILE, abstained, judged, person
 
-from forensics.report.html import clock, page, render, section
+from forensics.report.html import page, render, section
 from forensics.report.pictures import in_words, sharpness, with_heat
+from forensics.report.rows import clock
 from forensics.report.words import WORDS, error_rates
 from forensics.structures import Credentials, Evidence, HeatMap, PersonVerdict, Report
 
@@ -192,6 +193,15 @@ def test_a_crowd_and_a_long_track_stay_readable() -> None:
     text = render(long)
     assert "200 of 1000" in text
     assert len(text) < 3_000_000
+
+
+def test_a_single_look_has_no_timeline() -> None:
+    report = shown()
+    one = dataclasses.replace(report.verdict, people=(seen([0.9]),))
+    text = render(dataclasses.replace(report, verdict=one))
+    assert "The face" in text
+    assert "Suspicion over time" not in text
+    assert "Least suspicious" not in text
 
 
 def test_error_rates_are_said_in_sentences_or_said_to_be_missing() -> None:

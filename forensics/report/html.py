@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +22,7 @@ from forensics.report import charts, pictures
 from forensics.report.custody import sha256_of
 from forensics.report.document import printable, to_document
 from forensics.report.moments import extremes, most_suspicious
+from forensics.report.rows import clock, commands, media_rows, number
 from forensics.report.words import WORDS, error_rates
 from forensics.structures import Evidence, PersonVerdict, Report
 
@@ -69,10 +69,10 @@ def render(reports: Report | Sequence[Report], evidence: Evidence | None = None)
     return page([section(report, n, evidence) for n, report in enumerate(several)])
 
 
-def section(report: Report, number: int, evidence: Evidence | None = None) -> Section:
+def section(report: Report, place: int, evidence: Evidence | None = None) -> Section:
     """What a page says of one file. Crops are not needed afterwards: for many files, make each
-    section as its report comes. `number` makes the section's anchor, `#f0` for the first."""
-    shown = _file(report, evidence or report.evidence, number)
+    section as its report comes. `place` makes the section's anchor, `#f0` for the first."""
+    shown = _file(report, evidence or report.evidence, place)
     return Section(
         id=shown["id"],
         name=shown["name"],
@@ -114,18 +114,18 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
-def _file(report: Report, evidence: Evidence | None, number: int) -> dict[str, Any]:
+def _file(report: Report, evidence: Evidence | None, place: int) -> dict[str, Any]:
     """What the template shows of one file; only strings that it escapes, but for the charts."""
     document = to_document(report)
     verdict = report.verdict
     people = [
-        _person(person, report, evidence, f"f{number}-p{n}")
+        _person(person, report, evidence, f"f{place}-p{n}")
         for n, person in enumerate(verdict.people[:_SHOWN_PEOPLE])
     ]
     card: Mapping[str, Any] = evidence.card if evidence else {}
     metrics = cast("Mapping[str, Any]", card.get("metrics") or {})
     return {
-        "id": f"f{number}",
+        "id": f"f{place}",
         "name": printable(report.path.rstrip("/").rpartition("/")[2] or report.path),
         "document": document,
         "words": WORDS[verdict.label],
@@ -134,13 +134,13 @@ def _file(report: Report, evidence: Evidence | None, number: int) -> dict[str, A
         "people": people,
         "others": document["people"][_SHOWN_PEOPLE:],
         "heat_method": evidence.heat_method if evidence else None,
-        "facts": _facts(document["media"]),
+        "facts": media_rows(document["media"]),
         "credentials": document["media"]["credentials"]
         or (_as_plain(evidence) if evidence else None),
         "card": card,
-        "metrics": [(name, _number(value)) for name, value in metrics.items()],
+        "metrics": [(name, number(value)) for name, value in metrics.items()],
         "error_rates": error_rates(metrics) if card else (),
-        "commands": _commands(report),
+        "commands": commands(report),
         "digest": sha256_of(document),
     }
 
@@ -226,7 +226,9 @@ def _person(
         else f"at {clock(moment.start_s)}",
         "peak": moment.probability,
         # Our own drawing of numbers: the only thing that goes into the page unescaped.
-        "chart": Markup(charts.timeline(score, report.verdict.thresholds, span, name)),
+        "chart": Markup(charts.timeline(score, report.verdict.thresholds, span, name))
+        if len(track.times_s) > 1
+        else None,
         "most": [show(place, _FACE_SIDE, heated=True) for place in most],
         "least": [show(place, _FACE_SIDE, heated=True) for place in least],
         "all": [
@@ -234,78 +236,3 @@ def _person(
             for place in range(0, len(track.times_s), step)
         ],
     }
-
-
-def clock(seconds: float) -> str:
-    """12.34 s; 4:05.1 and 1:04:05.1 where seconds alone are hard to find in a player."""
-    if abs(seconds) < 60:
-        return f"{seconds:.2f} s"
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
-    return f"{head}:{rest / 10:04.1f}"
-
-
-def _facts(media: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Media facts as rows; what is unknown is left out."""
-    rows: list[tuple[str, str | None]] = [
-        ("Kind", media["kind"]),
-        ("Container", media["container"]),
-        ("Video codec", _joined(media["codec"], media["profile"], media["pixel_format"])),
-        ("Sound", f"{media['sound']} (not examined)" if media["sound"] else None),
-        ("Picture", f"{media['width']} x {media['height']} px" if media["width"] else None),
-        ("Duration", clock(media["duration_s"]) if media["duration_s"] else None),
-        ("Frame rate", f"{media['frame_rate']:.2f} per second" if media["frame_rate"] else None),
-        ("Bit rate", f"{media['bit_rate'] / 1000:,.0f} kbit/s" if media["bit_rate"] else None),
-        ("Frames declared", _number(media["declared_frames"])),
-        ("Frames found", _number(media["listed_frames"])),
-        ("Key frames", _number(media["key_frames"])),
-        ("File size", f"{media['size_bytes']:,} bytes" if media["size_bytes"] else None),
-        ("Peculiarities", ", ".join(media["traits"]).replace("_", " ") or None),
-    ]
-    return [(name, value) for name, value in rows if value]
-
-
-def _joined(*parts: str | None) -> str | None:
-    return ", ".join(part for part in parts if part) or None
-
-
-def _number(value: object) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value.is_integer() and abs(value) > 1 else f"{value:.4g}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return " to ".join(_number(member) or "-" for member in cast("Sequence[object]", value))
-    return str(value)
-
-
-def _commands(report: Report) -> list[str]:
-    """Command lines that repeat the analysis and check the report."""
-    config: Mapping[str, Any] = report.config
-    sampling: Mapping[str, Any] = config.get("sampling") or {}
-    faces: Mapping[str, Any] = config.get("faces") or {}
-    video = shlex.quote(printable(report.path))
-    words = ["deepfake scan", video, "--out reports"]
-    options: dict[str, Any] = {
-        "--detector": None if report.detector.name == "default" else report.detector.name,
-        "--fps": sampling.get("fps"),
-        "--frames": None if sampling.get("fps") else sampling.get("frames"),
-        "--start": sampling.get("start_s"),
-        "--end": sampling.get("end_s"),
-        "--decoder": config.get("decoder"),
-        "--longest-side": faces.get("longest_side"),
-        "--threshold": config.get("threshold"),
-        "--device": config.get("device"),
-    }
-    words += [f"{key} {shlex.quote(str(value))}" for key, value in options.items() if value]
-    version = report.software.get("deepfake", "")
-    return [
-        f"pip install deepfake=={version}" if version else "pip install deepfake",
-        " ".join(words),
-        f"deepfake rerun REPORT.json {video}",
-        f"deepfake verify REPORT.json {video} --key PUBLIC.pem",
-    ]
