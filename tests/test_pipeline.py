@@ -452,6 +452,22 @@ def test_a_cancelled_scan_ends_between_two_batches(
         assert not scanner.scan(clips["one"]).verdict.abstained  # the scanner is none the worse
 
 
+def test_a_scan_is_cancelled_before_its_evidence(
+    scanner: Scanner, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancellation = Cancellation()
+
+    def cancel(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("scoring", total):
+            cancellation.cancel()
+
+    monkeypatch.delattr(pipeline, "_evidence")  # not reached
+    with pytest.raises(ScanCancelled):
+        scanner.scan(
+            clips["one"], on_progress=cancel, cancellation=cancellation, keep_evidence=True
+        )
+
+
 @pytest.mark.parametrize("hangs", ["opening", "reading"])
 def test_a_decoder_that_hangs_is_ended_by_a_cancellation(
     scanner: Scanner, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch, hangs: str
