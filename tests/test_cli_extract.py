@@ -80,7 +80,9 @@ def test_extract_shows_an_example_and_its_exit_status() -> None:
     assert "Exit status" in out
 
 
+# The first line: a background job's shell may have made the tests deaf to Ctrl-C, which is inherited.
 CHILD = """
+import signal; signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys
 from importlib import metadata
 import makers_extract
@@ -106,8 +108,6 @@ def test_an_interrupted_run_says_so_and_goes_on(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A background job's shell may have made the tests deaf to Ctrl-C, which children inherit.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
     )
     deadline = time.monotonic() + 30
     while not list(tmp_path.glob("out/index/*.jsonl")) and time.monotonic() < deadline:
