@@ -80,7 +80,7 @@ def test_extract_shows_an_example_and_its_exit_status() -> None:
     assert "Exit status" in out
 
 
-# The first line: a background job's shell may have made the tests deaf to Ctrl-C, which is inherited.
+# The first line: a background job's shell may have made the tests deaf to Ctrl-C.
 CHILD = """
 import signal; signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys
