@@ -248,8 +248,8 @@ def test_a_crop_without_a_found_face_is_kept_whole(tmp_path: Path) -> None:
 
 def test_the_files_do_not_depend_on_the_number_of_workers(sequences: Path, tmp_path: Path) -> None:
     run(sequences, tmp_path / "one")
-    run(sequences, tmp_path / "three", workers=3)
-    assert content(tmp_path / "one") == content(tmp_path / "three")
+    run(sequences, tmp_path / "two", workers=2)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
 def test_a_second_run_does_nothing_and_a_third_mends_what_was_removed(

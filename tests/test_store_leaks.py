@@ -52,7 +52,7 @@ def test_training_refuses_such_a_store(tmp_path: Path) -> None:
 names = st.lists(st.sampled_from("abcdef"), max_size=2).map(tuple)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(
     st.lists(
         st.tuples(names, names, st.sampled_from(["", "g"]), st.sampled_from(["", "train", "val"])),
