@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -28,7 +29,11 @@ from forensics.training.material import Material
 from forensics.training.trainer import train
 from forensics.training.validation import Scores
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    # Python 3.12 warns of every fork beside threads, which PyTorch's loader is made for.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +324,18 @@ def test_a_setting_that_cannot_work_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         train(tiny_config(**changes), store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_library_is_named_before_anything_is_written(
+    tmp_path: Path, store: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tensorboard" else find(name)
+    )
+    with pytest.raises(ConfigError, match=r"tensorboard is not installed: pip install 'deepfake\["):
+        train(tiny_config(), store, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,6 @@ class TensorBoard:
     """Scalars for TensorBoard; what an interrupted run wrote beyond `step` is purged."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        library("tensorboard")  # torch's own module would say less clearly that it is missing
         self._writer: Any = library("torch.utils.tensorboard").SummaryWriter(
             log_dir=str(folder), purge_step=step + 1
         )
@@ -53,9 +53,13 @@ class TensorBoard:
         self._writer.close()
 
 
+def require_libraries() -> None:
+    """Raises ConfigError where a library of the extra `train` is missing: now, not after hours."""
+    for name in ("lightning_fabric", "matplotlib", "tensorboard"):
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"{name.replace('_', '-')} is not installed: {_INSTALL}")
+
+
 def library(name: str) -> Any:
-    """A module of the extra `train`. Raises ConfigError where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(f"{name.split('.')[0]} is not installed: {_INSTALL}") from error
+    """A module of the extra `train`, which is imported only where it is used."""
+    return importlib.import_module(name)

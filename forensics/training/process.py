@@ -14,7 +14,7 @@ from torch import Tensor
 from forensics.errors import ConfigError
 from forensics.runtime import choose_device, seed_everything
 from forensics.training.config import TrainConfig
-from forensics.training.curves import library
+from forensics.training.curves import library, require_libraries
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -28,6 +28,7 @@ def start_fabric(config: TrainConfig) -> Fabric:
     Raises ConfigError where the device is not there or cannot compute in the wanted precision, and
     where lightning-fabric is missing.
     """
+    require_libraries()
     device = choose_device(config.device)
     if config.precision == "fp16" and device.type != "cuda":
         raise ConfigError("precision fp16 needs a CUDA device; use precision bf16 or 32")
