@@ -89,10 +89,11 @@ class RayEngine:
             "max_restarts": -1,
             "max_task_retries": _RETRIES,
         }
-        # Kept: an actor that is started again asks for them again.
+        # Kept here, and in a list: an actor that is started again asks for them again, and Ray does
+        # not promise that of arguments it has to fetch itself.
         self._weights = self._ray.put(checkpoint.path.read_bytes())
         actor = self._ray.remote(**options)(_Model)
-        self._models: list[Any] = [actor.remote(self._order, self._weights) for _ in range(count)]
+        self._models: list[Any] = [actor.remote(self._order, [self._weights]) for _ in range(count)]
 
     def precision(self) -> torch.dtype:
         """The type that all actors compute in.
@@ -148,14 +149,14 @@ class RayEngine:
 class _Model:
     """An actor: detector and network on one device."""
 
-    def __init__(self, order: _Order, weights: bytes) -> None:
+    def __init__(self, order: _Order, weights: list[Any]) -> None:
         config = order.config
         self._device, self._dtype = shared_precision(order.card, config)
         if self._device.type == "cpu":
             torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / order.file_name
-            path.write_bytes(weights)
+            path.write_bytes(_ray().get(weights[0]))
             self._network = for_inference(load_checkpoint(path, device=self._device).model)
         self._faces: Any = (
             order.detector()
