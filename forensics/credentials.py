@@ -128,6 +128,13 @@ def _look(medium: int) -> dict[str, Any]:
                     )
                 with reader:
                     return _read(reader, library)
+        except c2pa.C2paError.RemoteManifest:
+            return _answer(
+                "unreadable",
+                "The credentials lie on a server and were not fetched: nothing here opens a "
+                "connection.",
+                library,
+            )
         except c2pa.C2paError as error:
             return _answer(
                 "unreadable", f"c2pa-python refuses the manifest: {error}"[:_LONGEST], library
