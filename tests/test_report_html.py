@@ -302,6 +302,7 @@ def test_in_a_browser_the_timeline_shows_each_face_by_mouse_and_by_keyboard(open
     assert not tip.is_visible()
     box = chart.locator(".point").nth(1).bounding_box()
     tab.mouse.move(box["x"] + 3, box["y"] + 30)
+    assert tip.is_visible()
     assert tip.inner_text() == "95.0% at 0.50 s"
     first = tip.locator("img").get_attribute("src")
     assert first == tab.locator("#f0-p0-strip li").nth(1).locator("img").get_attribute("src")
@@ -309,6 +310,7 @@ def test_in_a_browser_the_timeline_shows_each_face_by_mouse_and_by_keyboard(open
     assert not tip.is_visible()
     chart.focus()
     tab.keyboard.press("ArrowRight")
+    assert tip.is_visible()
     assert tip.inner_text() == "90.0% at 0.00 s"
     tab.keyboard.press("End")
     assert tip.inner_text() == "40.0% at 1.50 s"
