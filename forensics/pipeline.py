@@ -356,7 +356,11 @@ def _heat_maps(verdict: Verdict, stages: _Stages) -> tuple[list[HeatMap], str]:
         most, least = extremes(person.score, _EXPLAINED_FACES)
         places = sorted({*most, *least})
         x = normalise(track.crops[places], stages.checkpoint.card.preprocessing)
-        maps = heat_maps(model, x.to(stages.device)).numpy()
+        try:
+            maps = heat_maps(model, x.to(stages.device)).numpy()
+        except RuntimeError as error:  # memory, mostly: gradients need several times a scan's
+            reason = " ".join(str(error).split())[:200]
+            return heat, f"Not all heat maps could be made: {reason}"
         heat += [
             HeatMap(person=track.id, place=place, heat=part)
             for place, part in zip(places, maps, strict=True)
