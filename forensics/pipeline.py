@@ -386,10 +386,14 @@ def _heat_maps(verdict: Verdict, stages: _Stages) -> tuple[list[HeatMap], str]:
         track = person.score.track
         most, least = extremes(person.score, _EXPLAINED_FACES)
         places = sorted({*most, *least})
-        found = [
-            heat_maps(model, normalise(pictures, preprocessing).to(stages.device)).numpy()
-            for _, pictures in look(track.crops[places], preprocessing)
-        ]
+        try:
+            found = [
+                heat_maps(model, normalise(pictures, preprocessing).to(stages.device)).numpy()
+                for _, pictures in look(track.crops[places], preprocessing)
+            ]
+        except RuntimeError as error:  # memory, mostly: gradients need several times a scan's
+            reason = " ".join(str(error).split())[:200]
+            return heat, f"Not all heat maps could be made: {reason}"
         heat += [
             HeatMap(person=track.id, place=place, heat=part)
             for place, part in zip(places, unlook(found, preprocessing), strict=True)
