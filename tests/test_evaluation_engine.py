@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import tarfile
 import threading
 import time
@@ -129,6 +130,25 @@ def test_the_parts_that_ray_sends_around_add_up_to_the_scan(
     finally:
         torch.set_num_threads(threads)
     assert there == local
+
+
+def test_ray_is_told_to_report_nothing_and_an_absent_cluster_is_one_line(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    told: list[str | None] = []
+
+    def init(**_: object) -> None:
+        told.append(os.environ.get("RAY_USAGE_STATS_ENABLED"))
+        raise ConnectionError("could not find any\nrunning Ray instance")
+
+    monkeypatch.setattr(
+        cluster, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False, init=init)
+    )
+    with pytest.raises(ConfigError, match="auto: no cluster: could not find any running Ray inst"):
+        cluster.RayEngine(checkpoint, CONFIG, address="auto")
+    assert told == ["0"]
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
 
 
 def test_threads_are_given_back(tree: Path, checkpoint: Checkpoint) -> None:

@@ -8,6 +8,7 @@ Without GPUs the actors compute with one thread each, as the local engine does: 
 from __future__ import annotations
 
 import importlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -231,6 +232,8 @@ def _examine(order: _Order, unit: Unit, model: Any) -> Outcome:
 def _connected(address: str | None) -> Any:
     ray = _ray()
     if not ray.is_initialized():
+        # Ray reports its use to its makers unless told otherwise: nothing leaves this machine.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:
             ray.init(
                 address=address,
