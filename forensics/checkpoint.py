@@ -62,8 +62,11 @@ class Card:
     evidence: EvidenceRules  # when a face is sufficiently seen
     training_data: str  # which material, in words
     manifest_sha256: str  # of the manifest it was trained from
+    training_manifest: str = ""  # that manifest's file name, where it lies beside the checkpoint
     metrics: Mapping[str, float | tuple[float, ...] | str]  # measured on held-out data
     licence: str  # of the weights
+    # Whether bfloat16 was seen to move no probability by 0.01; without that, float32 everywhere.
+    bfloat16: bool = False
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -106,11 +109,6 @@ def load_checkpoint(
         card, model = _restore_onnx(data, str(path))
     else:
         card, model = _restore(data, str(path))
-    for part in model.modules():
-        # efficientnet-pytorch's activation saves memory in training and costs a fifth of a scan.
-        plain = getattr(part, "set_swish", None)
-        if callable(plain):
-            plain(memory_efficient=False)
     # Kernels in the memory order of their input (see preprocess): the faster one for convolutions.
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore
     return Checkpoint(card=card, model=model, sha256=hashlib.sha256(data).hexdigest(), path=path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, cast, get_type_hints
@@ -103,7 +105,7 @@ class FacesConfig:
 
     longest_side: int = 640  # frames are scaled down to this for detection
     min_face_px: int = 20  # at detection scale: MTCNN's own smallest
-    batch_frames: int = 16  # frames detected together
+    batch_frames: int = 16  # frames held and detected together
 
     def __post_init__(self) -> None:
         # MTCNN's own smallest face is 20 pixels: below that a frame cannot hold one.
@@ -123,13 +125,44 @@ class ScanConfig:
     limits: Limits = field(default_factory=Limits)
     faces: FacesConfig = field(default_factory=FacesConfig)
     device: str = "auto"
-    batch_size: int = 32  # faces per forward pass
+    batch_size: int | None = None  # faces per forward pass; None: 4 per CPU core, 32 on a GPU
     threshold: float | None = None  # replaces the card's threshold for likely_fake
 
     def __post_init__(self) -> None:
         require_within(self, batch_size=(1, 2**20), threshold=(0.0, 1.0))
         if self.threshold in (0, 1):
             raise ValueError(f"threshold must lie between 0 and 1, not at {self.threshold}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeConfig:
+    """Where the web page listens and what it accepts."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    host: str = "127.0.0.1"  # this machine alone
+    port: int = 8000  # 0: any free one
+    max_upload_mb: int = 1024  # ten minutes of 4K from a phone; the temporary folder holds it
+    queue: int = 8  # files that may wait; each may take max_upload_mb of disk
+    token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        require_within(self, port=(0, 65_535), max_upload_mb=(1, 2**20), queue=(1, 1000))
+        if self.token is not None and not re.fullmatch(r"[!-~]{16,256}", self.token):
+            raise ValueError("token must be 16 to 256 visible ASCII characters, none of them blank")
+        if self.token is None and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host!r} is open to other machines: give a token as well (16 "
+                "characters or more), or listen on 127.0.0.1"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name: only this one is certain to mean this machine
+        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

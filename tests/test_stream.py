@@ -46,6 +46,14 @@ def test_the_order_follows_from_seed_and_epoch_alone(folder: Path) -> None:
     assert sorted(order) == sorted(numbers(again))
 
 
+def test_a_single_shard_is_shuffled_anew_in_each_epoch(tmp_path: Path) -> None:
+    stream = CropStream(write_store(tmp_path / "crops", units=1), seed=1)
+    first = numbers(stream)
+    stream.set_epoch(1)
+    assert first != numbers(stream)
+    assert sorted(first) == sorted(numbers(stream))
+
+
 def test_a_small_buffer_shuffles_shards_only(folder: Path) -> None:
     order = numbers(CropStream(folder, seed=3, buffer=1))
     units = [number // 400 for number in order]

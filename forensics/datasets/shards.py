@@ -24,7 +24,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from forensics.datasets.manifest import SEPARATOR, Kind, Sample, Split
 from forensics.errors import ManifestError
 
 COLUMNS_FOLDER, NAMES_FILE, SETTINGS_FILE = "columns", "names.json", "extraction.json"
@@ -35,6 +34,7 @@ NAMED = (
     "shard",
 )
 # fmt: on
+_MENDING = "the same `deepfake extract` as before makes it anew from the shards"
 _OPEN_SHARDS = 128  # file descriptors kept per process; systems give 1024
 
 
@@ -123,8 +123,7 @@ class CropStore:
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ManifestError(
-                f"{folder / COLUMNS_FOLDER}: damaged ({error}); delete this folder and run"
-                " `deepfake extract` again: the shards are kept"
+                f"{folder / COLUMNS_FOLDER}: damaged, or of another version ({error}); {_MENDING}"
             ) from error
         _check(columns, names, folder)
         return cls(folder, CropRows(**columns), names)
@@ -153,33 +152,6 @@ class CropStore:
             code = names.index(name) if name in names else -1
             chosen &= getattr(self.rows, column) == code
         return np.flatnonzero(chosen)
-
-    def samples(self) -> list[Sample]:
-        """The rows of the manifest that have crops, as `splits.check_no_leak` takes them."""
-        rows = self.rows
-        _, first = np.unique(rows.row, return_index=True)
-
-        def name(column: str, i: int) -> str:
-            return self.names[column][int(getattr(rows, column)[i])]
-
-        def several(column: str, i: int) -> tuple[str, ...]:
-            return tuple(part for part in name(column, i).split(SEPARATOR) if part)
-
-        return [
-            Sample(
-                path=name("video", i),
-                label="fake" if rows.label[i] else "real",
-                kind=cast(Kind, name("kind", i)),
-                dataset=name("dataset", i),
-                method=name("method", i),
-                identities=several("identity", i),
-                sources=several("source", i),
-                split=cast(Split, name("split", i)),
-                compression=name("compression", i),
-                group=name("group", i),
-            )
-            for i in first.tolist()
-        ]
 
     def encoded(self, i: int) -> bytes:
         """The picture of crop `i` as it was stored. Raises ManifestError where it is not there."""
@@ -256,6 +228,5 @@ def _check(columns: Mapping[str, Any], names: Mapping[str, tuple[str, ...]], fol
             whole = int(column.min()) >= 0 and int(column.max()) < len(names[name])
         if not whole:
             raise ManifestError(
-                f"{folder / COLUMNS_FOLDER / name}.npy: does not fit the other columns; delete"
-                f" {COLUMNS_FOLDER}/ and run `deepfake extract` again: the shards are kept"
+                f"{folder / COLUMNS_FOLDER / name}.npy: does not fit the other columns; {_MENDING}"
             )

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from forensics.datasets.shards import CropStore
+from forensics.datasets.store_leaks import check_store_no_leak
 from forensics.errors import ManifestError
 from forensics.training.card import crops_sha256
 from forensics.training.config import TrainConfig
@@ -22,12 +23,14 @@ _AHEAD = 4  # batches each loader process prepares
 class Material:
     """The crops of a store as a run uses them; `rank` of `world` processes.
 
-    Raises ManifestError for a split or class without crops, ConfigError for a batch that the
-    processes cannot share.
+    Raises ManifestError for a split or class without crops and for splits that share a person or a
+    recording, ConfigError for a batch that the processes cannot share.
     """
 
     def __init__(self, store: CropStore, config: TrainConfig, *, rank: int, world: int) -> None:
         self.store, self._config, self._rank, self._world = store, config, rank, world
+        # Whoever is known from training is found in validation by the face, not by the forgery.
+        check_store_no_leak(store)
         table = store.rows
         # Bystanders in a fake are real, and nothing says which of them are.
         rows = store.where(split="train")

@@ -31,7 +31,7 @@ from forensics.video.reader import check_decoder
 
 # `forensics` goes before site-packages and behind the standard library, so that nothing beside the
 # package can stand in for a standard module; -I keeps the caller's folder and environment out.
-_BOOTSTRAP = """
+BOOTSTRAP = """
 import json, sys
 socket_fd, decoder, home, more = json.loads(sys.argv[1])
 place = next((n for n, p in enumerate(sys.path) if p.endswith("-packages")), len(sys.path))
@@ -52,6 +52,8 @@ class DecoderProcess:
         self.decoder = decoder
         self.waited_s = 0.0
         self._owner = os.getpid()
+        # Whoever signals the child must know that its number has not gone to another process.
+        self._reaping = threading.Lock()
         self.limit(memory_mb=0, wall_s=0.0, cpu_s=0.0)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by kill
@@ -59,12 +61,12 @@ class DecoderProcess:
         argument = json.dumps([theirs.fileno(), decoder, package_home(), more])
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOTSTRAP, argument],
+                [sys.executable, "-I", "-c", BOOTSTRAP, argument],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
-                env=_environment(),
+                env=child_environment(),
                 cwd="/",
             )
         except BaseException:
@@ -129,16 +131,24 @@ class DecoderProcess:
         """End the child and release everything; may be called again."""
         self._channel.close()
         if self._owner == os.getpid():
-            self._process.kill()
-            self._process.wait()
+            with self._reaping:
+                self._process.kill()
+                self._process.wait()
         else:
             self._process.returncode = 0  # a fork's copy: not ours to end or to wait for
         self._log.close()
 
+    def stop(self) -> None:
+        """End the child from another thread: who waits for its answer gets a MediaError now."""
+        with self._reaping:
+            if self._process.returncode is None:
+                self._process.kill()
+
     def _autopsy(self) -> MediaError:
         """Why the child ended without saying so."""
         try:
-            status = self._process.wait(timeout=5)
+            with self._reaping:
+                status = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self.kill()
             return MediaError("the decoder broke off its answer", label="undecodable")
@@ -206,7 +216,7 @@ def _frame_memory(num_bytes: int) -> tuple[int, mmap.mmap]:
         raise
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     return kept | {
         "DECORD_EOF_RETRY_MAX": "2048",  # 10240 by default; 64 already fails on good files

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from forensics.errors import MediaError
 from forensics.structures import DecodeStats, Frame, VideoInfo
 from forensics.video import isolation, wire
+from forensics.video.cancellation import Cancellation
 from forensics.video.reader import check_decoder
 
 if TYPE_CHECKING:
@@ -22,22 +23,36 @@ if TYPE_CHECKING:
 
 
 def open_video(
-    path: str | os.PathLike[str], *, limits: Limits, decoder: str = "pyav"
+    path: str | os.PathLike[str],
+    *,
+    limits: Limits,
+    decoder: str = "pyav",
+    cancellation: Cancellation | None = None,
 ) -> VideoSession:
     """Open a video or picture for reading in a decoder process of its own.
 
     Raises MediaError (label `undecodable`, `no_video_stream`, `limit_exceeded` or `unsupported`)
     naming the file, and ConfigError for an unknown decoder. Nothing is decoded twice: `info` is
-    known at once, frames come from `VideoSession.frames`.
+    known at once, frames come from `VideoSession.frames`. `cancellation` ends the decoder from
+    another thread: what waits for it here then raises MediaError.
     """
     check_decoder(decoder)
-    return VideoSession(path, limits=limits, decoder=decoder)
+    return VideoSession(
+        path, limits=limits, decoder=decoder, cancellation=cancellation or Cancellation()
+    )
 
 
 class VideoSession:
     """An open medium: `info` at once, `frames(positions)` once, `stats` after the last frame."""
 
-    def __init__(self, path: str | os.PathLike[str], *, limits: Limits, decoder: str) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        limits: Limits,
+        decoder: str,
+        cancellation: Cancellation,
+    ) -> None:
         self._name = _printable(path)
         self._limits = limits
         self._stats: DecodeStats | None = None
@@ -62,6 +77,7 @@ class VideoSession:
                 raise self._named(error) from error.__cause__
             try:
                 self._child = isolation.take(decoder)
+                cancellation.attach(self._child)
                 self._child.limit(
                     memory_mb=limits.memory_mb, wall_s=limits.wall_s, cpu_s=limits.cpu_s
                 )
@@ -95,16 +111,17 @@ class VideoSession:
 
         Lazy: the child stays at most a few frames ahead. May be called once. Raises MediaError.
         """
-        if self._read:
-            raise RuntimeError("the frames of a session can be read once; open the file again")
         if len(positions) > self._limits.max_frames:
             raise MediaError(
                 f"{self._name}: {len(positions)} frames asked, the limit is "
                 f"{self._limits.max_frames}: look at fewer or raise limits.max_frames",
                 label="limit_exceeded",
             )
-        self._read = True
-        return self._frames(np.asarray(positions, dtype=np.float64))
+        return self._frames(np.asarray(positions, dtype=np.float64).tolist())
+
+    def every_frame(self) -> Iterator[Frame]:
+        """Yield all frames in order, as `frames` does; for whoever makes a video of a video."""
+        return self._frames(wire.EVERY_FRAME)
 
     def close(self) -> None:
         """End the child and give the memory back; may be called again."""
@@ -133,9 +150,15 @@ class VideoSession:
         except (wire.ConnectionEnded, KeyError) as error:
             raise _malformed() from error
 
-    def _frames(self, positions: NDArray[np.float64]) -> Iterator[Frame]:
+    def _frames(self, positions: list[float] | str) -> Iterator[Frame]:
+        if self._read:
+            raise RuntimeError("the frames of a session can be read once; open the file again")
+        self._read = True
+        return self._receive_frames(positions)
+
+    def _receive_frames(self, positions: list[float] | str) -> Iterator[Frame]:
         try:
-            self._send({"read": positions.tolist()})
+            self._send({"read": positions})
             index = 0
             while "done" not in (message := self._receive()):
                 slot, time_s, pixels = self._copy_out(message)
