@@ -107,7 +107,7 @@ def _detector(
 
         cluster = RayEngine(checkpoint, config, address=ray_address, workers=workers)
         return judge_of(checkpoint, config, cluster.precision()), cluster, finding
-    _, dtype = shared_precision(config)
+    _, dtype = shared_precision(card, config)
     local = LocalEngine(checkpoint, config, workers=workers)
     return judge_of(checkpoint, config, dtype), local, finding
 

@@ -5,6 +5,8 @@ ForensicsError
 ├── CheckpointError   weights, card and network do not belong together
 ├── ConfigError       an option or a configuration key is wrong
 ├── ManifestError     a data set's list of files is wrong
+├── TrainingError     a training run cannot start, or cannot go on
+├── ReportError       a report cannot be read, signed or compared
 └── ScanCancelled     a scan was ended from outside, see `forensics.video.cancellation`
 """
 
@@ -37,6 +39,14 @@ class ConfigError(ForensicsError):
 
 class ManifestError(ForensicsError):
     """A manifest names something that does not exist or contradicts itself."""
+
+
+class TrainingError(ForensicsError):
+    """A training run cannot start or go on; the text says what is kept and how to continue."""
+
+
+class ReportError(ForensicsError):
+    """A report cannot be read, signed or compared."""
 
 
 class ScanCancelled(ForensicsError):

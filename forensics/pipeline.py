@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -22,14 +22,18 @@ from numpy.typing import NDArray
 
 from forensics.config import ScanConfig
 from forensics.errors import ForensicsError, MediaError
+from forensics.report.custody import host_facts
 from forensics.report.facts import Clock, file_sha256, require_stored, software_versions
+from forensics.report.moments import extremes
 from forensics.report.sanity import Pictures
 from forensics.sampling import sample_times
 from forensics.structures import (
     AbstentionLabel,
     DecodeStats,
     DetectorFacts,
+    Evidence,
     Frame,
+    HeatMap,
     Observation,
     Report,
     Verdict,
@@ -43,14 +47,15 @@ if TYPE_CHECKING:
 
     from forensics.checkpoint import Checkpoint
     from forensics.faces import FaceDetector
+    from forensics.runtime import Workers
 
-# Stage ("loading", "looking", "scoring"), done, total.
+# Stage ("loading", "looking", "scoring"; "explaining" where evidence is kept), done, total.
 OnProgress = Callable[[str, int, int], None]
 
-# Full-resolution frames held at once: five of 4K, sixteen of 1080p.
-_BATCH_BYTES = 128 * 2**20
-# Crops of one file: 7000 faces of 224 px. A crowd in 4096 frames would be 39 GB.
-_CROP_BYTES = 2**30
+# People and faces of each with heat maps: what a reader can take in, and about a second of time.
+_EXPLAINED_PEOPLE, _EXPLAINED_FACES = 6, 3
+# Crops of one file: 4800 faces of 384 px. A crowd in 4096 frames would be 100 GB.
+_CROP_BYTES = 2**31
 
 
 def scan(
@@ -59,14 +64,17 @@ def scan(
     checkpoint: Checkpoint | str | Path | None = None,
     config: ScanConfig | None = None,
     on_progress: OnProgress | None = None,
+    keep_evidence: bool = False,
 ) -> Report:
     """Examine one file. `checkpoint` is a shipped detector's name, a file or a loaded checkpoint.
+
+    `keep_evidence` makes what a report for people shows beside the numbers (`Report.evidence`).
 
     A file that cannot be judged ends in a Report whose verdict abstains and says why. Raises
     ForensicsError where there is no file to examine, and its CheckpointError and ConfigError.
     """
     with Scanner(checkpoint, config) as scanner:
-        return scanner.scan(path, on_progress=on_progress, last=True)
+        return scanner.scan(path, on_progress=on_progress, last=True, keep_evidence=keep_evidence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +82,12 @@ class _Stages:
     """What `Scanner._load` made ready, once for all files."""
 
     checkpoint: Checkpoint
+    scorer: Checkpoint  # the same with its network made faster
     faces: FaceDetector
     device: torch.device
     dtype: torch.dtype
+    workers: Workers | None
+    batch_size: int
 
 
 @dataclass(slots=True)
@@ -119,11 +130,18 @@ class Scanner:
         """Stop the threads and the decoder process that stands by."""
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
+        if not self._stages.cancelled() and self._stages.exception() is None:
+            workers = self._stages.result().workers
+            if workers is not None:
+                workers.close()
         dismiss()
 
-    def wait(self) -> None:
-        """Wait until the detector is loaded. Raises its CheckpointError or ConfigError."""
-        self._stages.result()
+    @property
+    def detector(self) -> DetectorFacts:
+        """Which detector judges; waits for it. Raises CheckpointError or ConfigError."""
+        checkpoint = self._stages.result().checkpoint
+        card, weights = checkpoint.card, checkpoint.sha256
+        return DetectorFacts(name=card.name, version=card.version, sha256=weights)
 
     def scan(
         self,
@@ -132,6 +150,7 @@ class Scanner:
         on_progress: OnProgress | None = None,
         last: bool = False,
         cancellation: Cancellation | None = None,
+        keep_evidence: bool = False,
     ) -> Report:
         """Examine one file; see `forensics.scan`. `last` says that no other will follow.
 
@@ -158,18 +177,28 @@ class Scanner:
         stages = self._stages.result()
         dtype = str(stages.dtype).removeprefix("torch.")
         with clock.stage("hash"):
-            sha256 = digest.result() if digest else None
-        card, weights = stages.checkpoint.card, stages.checkpoint.sha256
+            sha256, num_bytes = digest.result() if digest else (None, None)
+        evidence = None
+        if keep_evidence:
+            report_progress("explaining", 0, 1)
+            with clock.stage("evidence"):
+                evidence = _evidence(path, verdict, stages, readable=digest is not None)
+            report_progress("explaining", 1, 1)
         return Report(
             path=str(path),
             sha256=sha256,
             info=looked.info,
             stats=looked.stats,
             verdict=verdict,
-            detector=DetectorFacts(name=card.name, version=card.version, sha256=weights),
+            detector=self.detector,
             software=software_versions(),
-            config=asdict(self._config) | {"device": str(stages.device), "dtype": dtype},
+            config=asdict(self._config)
+            | {"device": str(stages.device), "dtype": dtype, "batch_size": stages.batch_size},
             started=started.isoformat(timespec="seconds"),
+            ended=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            num_bytes=num_bytes,
+            host=_host(stages.device),
+            evidence=evidence,
             seconds=clock.total(),
             timings_s=clock.stages,
         )
@@ -185,10 +214,11 @@ class Scanner:
         with clock.stage("score"):
             scores = score_tracks(
                 tracks,
-                stages.checkpoint,
-                batch_size=self._config.batch_size,
+                stages.scorer,
+                batch_size=stages.batch_size,
                 device=stages.device,
                 dtype=stages.dtype,
+                workers=stages.workers,
                 on_progress=lambda done, total: on_progress("scoring", done, total),
             )
         return decide(
@@ -214,6 +244,8 @@ class Scanner:
 
         `looked` keeps what was learned when a MediaError ends this early.
         """
+        from forensics.observations import batches
+
         config, done = self._config, 0
         with clock.stage("open"):
             session = open_video(
@@ -226,7 +258,7 @@ class Scanner:
             looked.info = session.info
             positions = _positions(config, session.info, path)
             frames = session.frames(positions)
-            for batch in _batches(frames, config.faces.batch_frames, clock):
+            for batch in batches(_timed(frames, clock), config.faces.batch_frames):
                 if not self._stages.done():
                     on_progress("loading", 0, len(positions))
                 with clock.stage("load"):
@@ -250,7 +282,9 @@ class Scanner:
         """Everything that needs torch; in the background, and given up when the scanner closes."""
         from forensics.checkpoint import Checkpoint, load_checkpoint
         from forensics.faces import MtcnnDetector
-        from forensics.runtime import autocast_dtype, choose_device
+        from forensics.models.inference import for_inference
+        from forensics.runtime import choose_device, compute_workers
+        from forensics.scoring import faces_per_pass, precision
 
         config = self._config
         device = choose_device(config.device)
@@ -260,12 +294,21 @@ class Scanner:
             checkpoint.model.to(device)
         else:
             checkpoint = load_checkpoint(checkpoint, device=device)
+        workers = compute_workers(device)
+        faces = face_detector or MtcnnDetector(
+            config.faces,
+            max_faces=config.limits.max_faces,
+            device=str(device),
+            workers=workers,
+        )
         return _Stages(
             checkpoint=checkpoint,
-            faces=face_detector
-            or MtcnnDetector(config.faces, max_faces=config.limits.max_faces, device=str(device)),
+            scorer=replace(checkpoint, model=for_inference(checkpoint.model)),
+            faces=faces,
             device=device,
-            dtype=autocast_dtype(device),
+            dtype=precision(checkpoint.card, device),
+            workers=workers,
+            batch_size=faces_per_pass(config.batch_size, device),
         )
 
 
@@ -291,41 +334,68 @@ def _positions(config: ScanConfig, info: VideoInfo, path: Path) -> NDArray[np.fl
     return positions
 
 
-def _batches(frames: Iterator[Frame], most: int, clock: Clock) -> Iterator[list[Frame]]:
-    """At most `most` frames and about 128 MB at once: 16 frames of 4K would be 400 MB.
-
-    A batch is emptied when the next one is asked for, so that never two are held.
-    """
-    batch: list[Frame] = []
+def _timed(frames: Iterator[Frame], clock: Clock) -> Iterator[Frame]:
+    """The same frames; the wait for the child, which decodes ahead, counts as decoding."""
     while True:
-        with clock.stage("decode"):  # the wait for the child, which decodes ahead
+        with clock.stage("decode"):
             frame = next(frames, None)
-        if frame is not None:
-            batch.append(frame)
-        size = sum(member.pixels.nbytes for member in batch)
-        full = len(batch) >= most or size + size // max(len(batch), 1) > _BATCH_BYTES
-        if batch and (full or frame is None):
-            yield batch
-            batch.clear()
         if frame is None:
             return
+        yield frame
 
 
 def _faces_of(batch: list[Frame], stages: _Stages, clock: Clock) -> list[Observation]:
-    from forensics.crops import cut, picture_area, square_box
+    from forensics.observations import observe
 
-    preprocessing = stages.checkpoint.card.preprocessing
+    cutting = stages.checkpoint.card.preprocessing
     with clock.stage("detect"):
         faces = stages.faces.detect([frame.pixels for frame in batch])
-    observations: list[Observation] = []
     with clock.stage("crop"):
-        for frame, found in zip(batch, faces, strict=True):
-            area = picture_area(frame.pixels) if found else (0, 0, 0, 0)
-            for face in found:
-                box = square_box(face.xyxy, preprocessing.margin, area)
-                crop = cut(frame.pixels, box, preprocessing.size)
-                seen = Observation(
-                    frame_index=frame.index, time_s=frame.time_s, face=face, crop=crop
-                )
-                observations.append(seen)
-    return observations
+        return observe(batch, faces, margin=cutting.margin, size=cutting.crop_size)
+
+
+def _host(device: torch.device) -> dict[str, str | int]:
+    from forensics.runtime import device_name, num_threads
+
+    return host_facts(device_name(device), num_threads())
+
+
+def _evidence(path: Path, verdict: Verdict, stages: _Stages, *, readable: bool) -> Evidence:
+    """What a report for people needs and a verdict does not: heat maps, credentials, the card."""
+    from forensics.credentials import not_examined, read_credentials
+
+    heat, method = _heat_maps(verdict, stages)
+    return Evidence(
+        heat_maps=tuple(heat),
+        heat_method=method,
+        credentials=read_credentials(path) if readable else not_examined("No file to look into."),
+        card=asdict(stages.checkpoint.card),
+    )
+
+
+def _heat_maps(verdict: Verdict, stages: _Stages) -> tuple[list[HeatMap], str]:
+    from forensics.preprocess import look, normalise, unlook
+    from forensics.saliency import heat_maps, method_of
+
+    model, preprocessing = stages.checkpoint.model, stages.checkpoint.card.preprocessing
+    method = method_of(model)
+    if method is None:
+        return [], "This detector gives no gradients, so there are no heat maps."
+    heat: list[HeatMap] = []
+    for person in verdict.people[:_EXPLAINED_PEOPLE]:
+        track = person.score.track
+        most, least = extremes(person.score, _EXPLAINED_FACES)
+        places = sorted({*most, *least})
+        try:
+            found = [
+                heat_maps(model, normalise(pictures, preprocessing).to(stages.device)).numpy()
+                for _, pictures in look(track.crops[places], preprocessing)
+            ]
+        except RuntimeError as error:  # memory, mostly: gradients need several times a scan's
+            reason = " ".join(str(error).split())[:200]
+            return heat, f"Not all heat maps could be made: {reason}"
+        heat += [
+            HeatMap(person=track.id, place=place, heat=part)
+            for place, part in zip(places, unlook(found, preprocessing), strict=True)
+        ]
+    return heat, method

@@ -49,7 +49,10 @@ class VideoInfo:
     ratio. `first_s` and `last_s` are the presentation times of the first and last frame found by
     walking the packets; `duration_s` adds the last frame's own length. `declared_frames` is what
     the container claims (None where it claims nothing), `listed_frames` how many frames the
-    packet walk found. `traits` name what is odd: a closed list in `forensics.video.probe`.
+    packet walk found, `key_frames` how many of them stand alone, `stream_bytes` how large their
+    packets are together. `sound` is the codec of the first sound stream, None where there is none.
+    `tags` are the metadata of container and stream as (name, value), cut to a bearable length.
+    `traits` name what is odd: a closed list in `forensics.video.probe`.
     """
 
     kind: Literal["video", "image"]
@@ -63,6 +66,12 @@ class VideoInfo:
     frame_rate: float
     declared_frames: int | None
     listed_frames: int
+    key_frames: int = 0
+    stream_bytes: int = 0
+    profile: str | None = None
+    pixel_format: str | None = None
+    sound: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
     traits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -174,6 +183,8 @@ class TrackScore:
 
     `logits` (T,) float64 uncalibrated, fake positive; `frame_probabilities` (T,) calibrated;
     `score` the aggregated logit of the track; `probability` its calibrated probability of fake.
+    `interval` are the ends of a 95% interval of that probability over the frames looked at, None
+    where a single frame tells nothing about it.
     """
 
     track: Track
@@ -181,6 +192,7 @@ class TrackScore:
     frame_probabilities: NDArray[np.float64]
     score: float
     probability: float
+    interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _require(len(self.logits) == len(self.track.times_s), "one logit per face of the track")
@@ -241,9 +253,61 @@ class DetectorFacts:
     sha256: str
 
 
+CredentialsState = Literal["absent", "trusted", "valid", "invalid", "unreadable", "not_examined"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What Content Credentials (C2PA) a file carries and whether they hold.
+
+    `trusted`: intact, and signed by somebody on the library's list; `valid`: intact, by an unknown
+    signer; `invalid`: something was changed or the signature does not hold. `codes` are the
+    library's own status codes as (outcome, code, explanation), `detail` one sentence.
+    """
+
+    state: CredentialsState
+    detail: str
+    library: str | None = None
+    generator: str | None = None
+    signer: str | None = None
+    signed_at: str | None = None
+    actions: tuple[str, ...] = ()
+    codes: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatMap:
+    """Where in a face the detector saw what speaks for a fake.
+
+    `heat` (S, S) float32 in 0..1 over the crop number `place` of the track of person `person`.
+    """
+
+    person: int
+    place: int
+    heat: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What only a report for people needs, kept where one was asked for.
+
+    `heat_method` says in a sentence how the heat maps were made, or why there are none. `card` is
+    that of the detector, as plain values.
+    """
+
+    heat_maps: tuple[HeatMap, ...]
+    heat_method: str
+    credentials: Credentials
+    card: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything needed to check a verdict a year later; see `forensics.report` for its JSON."""
+    """Everything needed to check a verdict a year later; see `forensics.report` for its JSON.
+
+    `started` and `ended` are UTC in ISO 8601; `host` says what machine computed it, without naming
+    it or its user. `evidence` is kept only where it was asked for.
+    """
 
     path: str
     sha256: str | None
@@ -254,5 +318,9 @@ class Report:
     software: Mapping[str, str]
     config: Mapping[str, Any]
     started: str
+    ended: str
     seconds: float
     timings_s: Mapping[str, float] = field(default_factory=dict[str, float])
+    num_bytes: int | None = None
+    host: Mapping[str, str | int] = field(default_factory=dict[str, "str | int"])
+    evidence: Evidence | None = None

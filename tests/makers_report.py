@@ -88,6 +88,7 @@ def judged(path: str = "clip.mp4", **changes: Any) -> Report:
         software={"python": "3.11"},
         config={"decoder": "pyav", "sampling": {"fps": None, "frames": 4}},
         started="2026-01-01T00:00:00+00:00",
+        ended="2026-01-01T00:00:02+00:00",
         seconds=1.23456,
         timings_s={"decode": 0.5},
     )
@@ -112,7 +113,12 @@ class FakeScanner:
         pass
 
     def scan(
-        self, path: Path, *, on_progress: Callable[[str, int, int], None], last: bool
+        self,
+        path: Path,
+        *,
+        on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+        last: bool = False,
+        keep_evidence: bool = False,
     ) -> Report:
         on_progress("looking", 1, 2)
         word = path.name.partition(".")[0].partition("-")[0]

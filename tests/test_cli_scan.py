@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -237,6 +238,45 @@ def test_a_full_disk_ends_the_run_with_one_line_and_no_half_file(
     said = "reports/fake.mp4.json: No space left on device; nothing was written half"
     assert outcome.err == f"deepfake: {said}\n"
     assert list(Path("reports").iterdir()) == []
+
+
+def test_report_writes_one_page_with_a_section_per_file(scan: Scan) -> None:
+    touch("fake.mp4", "no.mp4", "crash.mp4")
+    outcome = scan(".", "--report", "r.html", "--json", "--quiet")
+    assert outcome.code == 1
+    text = Path("r.html").read_text("utf-8")
+    assert text.count("<article") == 2
+    assert "2 files examined" in text
+    assert all(json.loads(line)["schema"] for line in outcome.out.splitlines())
+
+
+@pytest.mark.parametrize("target", ["r.pdf", "absent/r.html", "folder.html"])
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_scanned(
+    scan: Scan, target: str
+) -> None:
+    touch("fake.mp4")
+    Path("folder.html").mkdir()
+    outcome = scan("fake.mp4", "--report", target)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"deepfake: {target}: ")
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_without_a_page_no_evidence_is_asked_for(
+    scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    plain = FakeScanner.scan
+
+    def watched(self: FakeScanner, path: Path, **options: Any) -> Any:
+        asked.append(options["keep_evidence"])
+        return plain(self, path, **options)
+
+    monkeypatch.setattr(FakeScanner, "scan", watched)
+    touch("real.mp4")
+    scan("real.mp4")
+    scan("real.mp4", "--report", "r.html")
+    assert asked == [False, True]
 
 
 def test_options_reach_the_configuration_and_override_the_file(scan: Scan) -> None:

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 import forensics
-from forensics import Scanner, pipeline, runtime
+from forensics import Scanner, pipeline
 from forensics.config import FacesConfig, Limits, SamplingConfig, ScanConfig
 from forensics.crops import face_crop
 from forensics.errors import (
@@ -125,6 +125,42 @@ def test_a_clip_ends_in_a_verdict_whose_report_can_be_checked(
     assert sum(report.timings_s.values()) <= report.seconds
 
 
+def test_evidence_is_kept_only_where_it_is_asked_for(
+    scanner: Scanner, clips: dict[str, Path]
+) -> None:
+    plain = scanner.scan(clips["two"])
+    assert plain.evidence is None
+    assert "evidence" not in plain.timings_s
+    report = scanner.scan(clips["two"], keep_evidence=True)
+    check(report)
+    assert report.verdict.probability == plain.verdict.probability
+    evidence = report.evidence
+    assert evidence is not None
+    people = {person.score.track.id: person.score.track for person in report.verdict.people}
+    assert {heat.person for heat in evidence.heat_maps} == set(people)
+    for heat in evidence.heat_maps:
+        assert heat.heat.shape == people[heat.person].crops[heat.place].shape[:2]
+        assert 0 <= heat.heat.min() <= heat.heat.max() <= 1
+    assert evidence.card["name"] == "tiny"
+    assert evidence.credentials.state in ("absent", "not_examined")
+    nobody = scanner.scan(clips["nobody"], keep_evidence=True).evidence
+    assert nobody is not None
+    assert nobody.heat_maps == ()
+
+
+def test_a_report_says_when_where_and_on_how_much_it_was_made(
+    scanner: Scanner, clips: dict[str, Path]
+) -> None:
+    document = to_document(scanner.scan(clips["one"]))
+    assert document["started"] <= document["ended"]
+    assert document["media"]["size_bytes"] == clips["one"].stat().st_size
+    assert document["host"]["device"] == "cpu"
+    assert document["host"]["threads"] == torch.get_num_threads()
+    (person,) = document["people"]
+    low, high = person["interval"]
+    assert low <= person["probability"] <= high
+
+
 def test_each_person_is_one_track_with_their_own_boxes(
     scanner: Scanner, clips: dict[str, Path]
 ) -> None:
@@ -135,12 +171,8 @@ def test_each_person_is_one_track_with_their_own_boxes(
 
 
 def test_the_logits_are_those_of_the_crops_that_training_cuts(
-    clips: dict[str, Path], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    clips: dict[str, Path], tiny_checkpoint: Path
 ) -> None:
-    def exact(_: torch.device) -> torch.dtype:
-        return torch.float32
-
-    monkeypatch.setattr(runtime, "autocast_dtype", exact)
     config = ScanConfig(device="cpu", sampling=SamplingConfig(frames=4))
     (person,) = with_config(tiny_checkpoint, config, clips["one"]).verdict.people
     checkpoint = forensics.load_checkpoint(tiny_checkpoint)
@@ -418,6 +450,22 @@ def test_a_cancelled_scan_ends_between_two_batches(
         with pytest.raises(ScanCancelled):  # before it started
             scanner.scan(clips["one"], cancellation=cancellation)
         assert not scanner.scan(clips["one"]).verdict.abstained  # the scanner is none the worse
+
+
+def test_a_scan_is_cancelled_before_its_evidence(
+    scanner: Scanner, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancellation = Cancellation()
+
+    def cancel(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("scoring", total):
+            cancellation.cancel()
+
+    monkeypatch.delattr(pipeline, "_evidence")  # not reached
+    with pytest.raises(ScanCancelled):
+        scanner.scan(
+            clips["one"], on_progress=cancel, cancellation=cancellation, keep_evidence=True
+        )
 
 
 @pytest.mark.parametrize("hangs", ["opening", "reading"])

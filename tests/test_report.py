@@ -51,7 +51,7 @@ def test_the_schema_is_valid_and_lists_exactly_the_labels_there_are() -> None:
 def test_a_verdict_follows_the_schema_and_holds_the_keys_of_the_issue() -> None:
     document = to_document(judged())
     check(document)
-    assert document["schema"] == "deepfake-report/1"
+    assert document["schema"] == "deepfake-report/2"
     assert {
         *("path", "sha256", "container", "codec", "width", "height", "duration_s"),
         *("declared_frames", "decoded_frames", "coverage"),
@@ -179,7 +179,7 @@ def test_a_report_never_replaces_a_folder(tmp_path: Path) -> None:
 
 
 def test_an_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"use one of \.json, \.csv"):
+    with pytest.raises(ConfigError, match=r"use one of \.json, \.csv, \.html"):
         write(tmp_path / "report.xml", judged())
 
 
@@ -204,3 +204,14 @@ def test_several_reports_become_json_lines() -> None:
     writer: Callable[..., str] = WRITERS[".json"]
     lines = writer([judged("a"), judged("b")]).splitlines()
     assert [json.loads(line)["media"]["path"] for line in lines] == ["a", "b"]
+
+
+def test_the_published_schema_is_the_one_in_force() -> None:
+    published = Path(__file__).parents[1] / "docs" / "deepfake-report-2.schema.json"
+    assert json.loads(published.read_text("utf-8")) == schema()
+    name = schema()["properties"]["schema"]["const"]
+    assert name == "deepfake-report/2"
+    described = published.with_name("report-schema.md").read_text("utf-8")
+    media = schema()["properties"]["media"]["properties"]
+    for field in (*schema()["properties"], *media):
+        assert f"`{field}" in described, field

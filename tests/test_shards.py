@@ -7,15 +7,16 @@ import json
 import multiprocessing
 import pickle
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from makers_crops import BOX, LANDMARKS, crop_of, crop_picture, sample_of, write_store
+from makers_crops import BOX, LANDMARKS, crop_of, crop_picture, put_sums, sample_of, write_store
 
 from forensics.datasets import shard_index
 from forensics.datasets.shard_index import Outcome, unit_done, write_columns, write_unit
-from forensics.datasets.shards import CropStore
+from forensics.datasets.shards import LAYOUT, CropRows, CropStore
 from forensics.errors import ManifestError
 
 
@@ -50,6 +51,10 @@ def test_crops_are_chosen_by_name(tmp_path: Path) -> None:
     }
     assert len(store.where(split="train")) + len(store.where(split="val")) == len(store)
     assert len(store.where(method="unheard of")) == 0
+
+
+def test_every_column_has_a_layout() -> None:
+    assert set(LAYOUT) == {field.name for field in fields(CropRows)}
 
 
 def test_webdataset_reads_the_shards(tmp_path: Path) -> None:
@@ -118,6 +123,20 @@ def test_rows_without_crops_are_listed_with_their_reason(tmp_path: Path) -> None
     assert store.rows.row[0] == 1
 
 
+def test_main_is_the_track_with_the_most_crops_then_the_larger_faces(tmp_path: Path) -> None:
+    folder = tmp_path / "crops"
+    (folder / "shards").mkdir(parents=True)
+    (folder / "index").mkdir()
+    small, large = crop_of(1, track=0), replace(crop_of(2, track=1), frame_xyxy=BOX * 2)
+    outcomes = [
+        Outcome(row=0, sample=sample_of(0), crops=(small, large, small)),
+        Outcome(row=1, sample=sample_of(1), crops=(small, large)),
+    ]
+    write_unit(folder, 0, outcomes, margin=1.8)
+    write_columns(folder, 1)
+    assert CropStore.open(folder).rows.main.tolist() == [True, False, True, False, True]
+
+
 def test_no_crops_at_all_is_a_store_of_none(tmp_path: Path) -> None:
     folder = tmp_path / "crops"
     (folder / "shards").mkdir(parents=True)
@@ -145,21 +164,19 @@ def test_a_unit_that_fails_half_way_counts_for_nothing(tmp_path: Path) -> None:
     assert [path.name for path in (folder / "shards").iterdir()] == ["000000-00.tar"]
 
 
-def _sums(store: CropStore, numbers: list[int], queue) -> None:  # type: ignore[no-untyped-def]
-    queue.put([int(store.read(i)[0].sum()) for i in numbers])
-
-
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_read_the_same_store_at_once(tmp_path: Path, method: str) -> None:
     store = CropStore.open(write_store(tmp_path / "crops"))
     expected = [int(store.read(i)[0].sum()) for i in range(len(store))]
     context = multiprocessing.get_context(method)
     queue = context.SimpleQueue()
-    process = context.Process(target=_sums, args=(store, list(range(len(store))), queue))
+    process = context.Process(target=put_sums, args=(store, queue))
     process.start()
     assert [int(store.read(i)[0].sum()) for i in range(len(store))] == expected
+    process.join(120)
+    assert process.exitcode == 0  # else nothing is in the queue, and asking it would hang
     assert queue.get() == expected
-    process.join()
 
 
 def test_a_pickled_store_is_small(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import json
 import os
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,10 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forensics.datasets.manifest import SEPARATOR, Sample
-from forensics.datasets.shards import COLUMNS_FOLDER, LAYOUT, NAMED, NAMES_FILE, CropRows
+from forensics.datasets.shards import COLUMNS_FOLDER, LAYOUT, NAMED, NAMES_FILE
 from forensics.errors import ManifestError
 
 SHARD_BYTES = 128 * 2**20  # a unit with crowds in it goes on in a further shard
+
+
+_PLAIN = ("kind", "dataset", "method", "group", "split", "compression")  # columns as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +73,16 @@ def write_unit(folder: Path, unit: int, outcomes: Iterable[Outcome], *, margin: 
     parts = _Parts(shards, unit)
     try:
         lines = [_write_row(parts, outcome, margin) for outcome in outcomes]
-    finally:
         parts.close()
+    except BaseException:
+        parts.discard()  # on a full disk the room is needed
+        raise
     places = parts.publish()
     for line in lines:
         for crop in line["crops"]:
             crop["shard"], crop["offset"], crop["size"] = places[crop.pop("member")]
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    _write_durably(_index_file(folder, unit), text.encode())
+    write_durably(_index_file(folder, unit), text.encode())
 
 
 class _Parts:
@@ -102,10 +109,20 @@ class _Parts:
         """End the shard that is being written; a further sample begins another."""
         if self._writer is not None:
             self._writer.close()
-            self._writer = None
             self._files[-1].flush()
             os.fsync(self._files[-1].fileno())
             self._files[-1].close()
+            self._writer = None
+
+    def discard(self) -> None:
+        """Remove what was written; what fails on the way has failed before."""
+        if self._writer is not None:
+            with suppress(OSError, ValueError):  # as tarfile ends a stream it cannot write
+                self._writer.close()
+        for file in self._files:
+            with suppress(OSError):
+                file.close()
+            Path(file.name).unlink(missing_ok=True)
 
     def publish(self) -> dict[str, tuple[str, int, int]]:
         """Give the shards their names. Member -> shard, offset of its content, size in bytes."""
@@ -133,7 +150,9 @@ def _write_row(parts: _Parts, outcome: Outcome, margin: float) -> dict[str, Any]
             "frame_xyxy": _rounded(crop.frame_xyxy),
             "landmarks": None if np.isnan(crop.landmarks).any() else _rounded(crop.landmarks),
         }
-        told = {**facts, **numbers, "row": outcome.row, "margin": margin}
+        # Rows of pictures were cut by somebody else.
+        cut_at = margin if outcome.sample.kind == "video" else None
+        told = {**facts, **numbers, "row": outcome.row, "margin": cut_at}
         parts.write({"__key__": key, crop.suffix: crop.encoded, "json": json.dumps(told).encode()})
         crops.append({"key": key, "member": f"{key}.{crop.suffix}", **numbers})
     return {
@@ -171,11 +190,7 @@ def write_columns(folder: Path, units: int) -> int:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     columns = {
-        name: np.lib.format.open_memmap(
-            partial / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=(count, *shape)
-        )
-        if count
-        else np.empty((0, *shape), np.dtype(dtype))
+        name: _column(partial / f"{name}.npy", dtype, (count, *shape))
         for name, (dtype, shape) in LAYOUT.items()
     }
     tables: dict[str, dict[str, int]] = {name: {} for name in NAMED}
@@ -191,7 +206,7 @@ def write_columns(folder: Path, units: int) -> int:
             "video": video,
             "identity": SEPARATOR.join(line["identities"]),
             "source": SEPARATOR.join(line["sources"]),
-            **{name: line[name] for name in ("kind", "dataset", "method", "split", "compression")},
+            **{name: line[name] for name in _PLAIN},
         }
         span = slice(place, place + len(line["crops"]))
         if not line["crops"]:
@@ -200,21 +215,21 @@ def write_columns(folder: Path, units: int) -> int:
             columns[name][span] = tables[name].setdefault(text, len(tables[name]))
         columns["label"][span] = line["label"] == "fake"
         columns["row"][span] = line["row"]
+        main = _main_track(line["crops"])
         for i, crop in enumerate(line["crops"], place):
+            columns["main"][i] = crop["track"] == main
             shard = tables["shard"]
             columns["shard"][i] = shard.setdefault(crop["shard"], len(shard))
             for name in ("offset", "size", "track", "time_s", "box_xyxy", "frame_xyxy"):
                 columns[name][i] = crop[name]
             columns["landmarks"][i] = np.nan if crop["landmarks"] is None else crop["landmarks"]
         place = span.stop
-    for name, column in columns.items():
+    for column in columns.values():
         if isinstance(column, np.memmap):
             column.flush()
-        else:
-            np.save(partial / f"{name}.npy", column)
     names = {name: list(table) for name, table in tables.items()}
-    _write_durably(partial / NAMES_FILE, json.dumps(names).encode())
-    _write_durably(folder / "skipped.csv", skipped.getvalue().encode("utf-8", "surrogateescape"))
+    write_durably(partial / NAMES_FILE, json.dumps(names).encode())
+    write_durably(folder / "skipped.csv", skipped.getvalue().encode("utf-8", "surrogateescape"))
     final = folder / COLUMNS_FOLDER
     shutil.rmtree(final, ignore_errors=True)
     partial.replace(final)
@@ -222,11 +237,36 @@ def write_columns(folder: Path, units: int) -> int:
     return count
 
 
+def _column(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A new .npy file, to be filled in place. Raises OSError where the disk has no room for it."""
+    if not shape[0]:  # nothing cannot be mapped
+        np.save(path, np.empty(shape, np.dtype(dtype)))
+        return np.empty(shape, np.dtype(dtype))
+    column = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    reserve = getattr(os, "posix_fallocate", None)
+    if reserve is not None:
+        # A hole in a file that meets a full disk when it is written kills the process (SIGBUS).
+        with path.open("r+b") as file:
+            reserve(file.fileno(), 0, path.stat().st_size)
+    return column
+
+
+def _main_track(crops: list[dict[str, Any]]) -> int:
+    """The track with the most crops; of equals the one with the larger faces."""
+    counts, sides = Counter[int](), Counter[int]()
+    for crop in crops:
+        counts[crop["track"]] += 1
+        x0, y0, x1, y1 = crop["frame_xyxy"]
+        sides[crop["track"]] += max(x1 - x0, y1 - y0)
+    return max(counts, key=lambda track: (counts[track], sides[track], -track))
+
+
 def _index_file(folder: Path, unit: int) -> Path:
     return folder / "index" / f"{unit:06d}.jsonl"
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes) -> None:
+    """Write whole or not at all, and to the disk itself: a power cut does not undo it."""
     partial = path.with_name(f"{path.name}.part")
     with partial.open("wb") as file:
         file.write(data)
@@ -243,6 +283,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-assert set(LAYOUT) == {field.name for field in fields(CropRows)}

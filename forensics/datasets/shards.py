@@ -26,19 +26,15 @@ from numpy.typing import NDArray
 
 from forensics.errors import ManifestError
 
-COLUMNS_FOLDER, NAMES_FILE = "columns", "names.json"
+COLUMNS_FOLDER, NAMES_FILE, SETTINGS_FILE = "columns", "names.json", "extraction.json"
 # What is stored as a number and looked up in `CropStore.names`.
+# fmt: off
 NAMED = (
-    "video",
-    "kind",
-    "dataset",
-    "method",
-    "identity",
-    "source",
-    "split",
-    "compression",
+    "video", "kind", "dataset", "method", "identity", "source", "group", "split", "compression",
     "shard",
 )
+# fmt: on
+_MENDING = "the same `deepfake extract` as before makes it anew from the shards"
 _OPEN_SHARDS = 128  # file descriptors kept per process; systems give 1024
 
 
@@ -56,10 +52,14 @@ class CropRows:
     method: NDArray[np.int32]
     identity: NDArray[np.int32]
     source: NDArray[np.int32]
+    group: NDArray[np.int32]
     split: NDArray[np.int32]
     compression: NDArray[np.int32]
     row: NDArray[np.int32]  # of the manifest, from 0
     track: NDArray[np.int32]  # the person within the video, from 0
+    # Of the person seen most in the video: others may be bystanders, or no faces at all, and in a
+    # fake nothing says that they were changed.
+    main: NDArray[np.bool_]
     time_s: NDArray[np.float64]
     shard: NDArray[np.int32]
     offset: NDArray[np.int64]  # of the picture's first byte in its shard
@@ -71,7 +71,8 @@ class CropRows:
 
 # Column -> dtype and shape behind N: how `columns/NAME.npy` is laid out.
 LAYOUT: dict[str, tuple[str, tuple[int, ...]]] = {
-    "label": ("<i1", ()),
+    "label": ("|i1", ()),
+    "main": ("|b1", ()),
     **dict.fromkeys((*NAMED, "row", "track", "size"), ("<i4", ())),
     "time_s": ("<f8", ()),
     "offset": ("<i8", ()),
@@ -122,14 +123,22 @@ class CropStore:
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ManifestError(
-                f"{folder / COLUMNS_FOLDER}: damaged ({error}); delete this folder and run"
-                " `deepfake extract` again: the shards are kept"
+                f"{folder / COLUMNS_FOLDER}: damaged, or of another version ({error}); {_MENDING}"
             ) from error
         _check(columns, names, folder)
         return cls(folder, CropRows(**columns), names)
 
     def __len__(self) -> int:
         return len(self.rows.label)
+
+    @property
+    def manifest_sha256(self) -> str | None:
+        """Of the rows of the manifest the crops were cut from, where the extraction tells."""
+        try:
+            settings = json.loads((self._folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+            return str(settings["manifest_sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Columns would be copied into the pickle otherwise; a worker maps them again.
@@ -219,6 +228,5 @@ def _check(columns: Mapping[str, Any], names: Mapping[str, tuple[str, ...]], fol
             whole = int(column.min()) >= 0 and int(column.max()) < len(names[name])
         if not whole:
             raise ManifestError(
-                f"{folder / COLUMNS_FOLDER / name}.npy: does not fit the other columns; delete"
-                f" {COLUMNS_FOLDER}/ and run `deepfake extract` again: the shards are kept"
+                f"{folder / COLUMNS_FOLDER / name}.npy: does not fit the other columns; {_MENDING}"
             )

@@ -27,6 +27,7 @@ from forensics.errors import CheckpointError, ConfigError
 from forensics.evaluation.examine import Examiner, shared_precision
 from forensics.evaluation.outcome import Outcome, Unit, failed
 from forensics.faces import MtcnnDetector, as_rgb, shrink
+from forensics.models.inference import for_inference
 from forensics.structures import Face
 from forensics.video import Cancellation
 
@@ -155,7 +156,7 @@ class _Model:
 
     def __init__(self, order: _Order) -> None:
         config = order.config
-        self._device, self._dtype = shared_precision(config)
+        self._device, self._dtype = shared_precision(order.card, config)
         if self._device.type == "cpu":
             torch.set_num_threads(1)
         self._file_name = order.file_name
@@ -179,7 +180,8 @@ class _Model:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / self._file_name
                 path.write_bytes(_ray().get(weights[0]))
-                self._network = load_checkpoint(path, device=self._device).model
+                model = load_checkpoint(path, device=self._device).model
+            self._network = for_inference(model)
         return self._network
 
     def find(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
 import torch
 
-from forensics.checkpoint import Checkpoint
+from forensics.checkpoint import Card, Checkpoint
 from forensics.config import ScanConfig
 from forensics.errors import (
     CheckpointError,
@@ -24,10 +24,11 @@ from forensics.evaluation.pictures import face_track
 from forensics.evaluation.run import Judge
 from forensics.evaluation.storage import stored
 from forensics.faces import FaceDetector
+from forensics.models.inference import for_inference
 from forensics.pipeline import Scanner
 from forensics.report.facts import require_stored
-from forensics.runtime import autocast_dtype, choose_device
-from forensics.scoring import score_tracks
+from forensics.runtime import choose_device
+from forensics.scoring import precision, score_tracks
 from forensics.structures import AbstentionLabel, Verdict
 from forensics.verdict import abstain, decide
 from forensics.video import Cancellation
@@ -44,6 +45,7 @@ class Examiner:
         face_detector: FaceDetector | None = None,
     ) -> None:
         self._checkpoint, self._config = checkpoint, config
+        self._scorer = replace(checkpoint, model=for_inference(checkpoint.model))
         self._scanner = Scanner(checkpoint, config, face_detector=face_detector)
 
     def __enter__(self) -> Examiner:
@@ -93,16 +95,16 @@ class Examiner:
                 path,
                 unit.sample,
                 frames=self._config.sampling.frames,
-                size=card.preprocessing.size,
+                size=card.preprocessing.crop_size,
             )
             read = len(track.times_s)
             device = choose_device(self._config.device)
             scores = score_tracks(
                 [track],
-                self._checkpoint,
+                self._scorer,
                 batch_size=self._config.batch_size,
                 device=device,
-                dtype=autocast_dtype(device),
+                dtype=precision(card, device),
             )
             verdict = decide(scores, None, None, thresholds=card.thresholds, rules=card.evidence)
         except MediaError as error:
@@ -149,7 +151,8 @@ def judge_of(checkpoint: Checkpoint, config: ScanConfig, dtype: torch.dtype) -> 
             " suspicious person seen sufficiently",
             "frame_score": "the most suspicious face of the frame",
             "crop_margin": card.preprocessing.margin,
-            "crop_size": card.preprocessing.size,
+            "crop_size": card.preprocessing.crop_size,
+            "views": [asdict(view) for view in card.preprocessing.views],
             "min_frames": card.evidence.min_frames,
             "min_face_px": card.evidence.min_face_px,
             "dtype": str(dtype).removeprefix("torch."),
@@ -157,7 +160,7 @@ def judge_of(checkpoint: Checkpoint, config: ScanConfig, dtype: torch.dtype) -> 
     )
 
 
-def shared_precision(config: ScanConfig) -> tuple[torch.device, torch.dtype]:
+def shared_precision(card: Card, config: ScanConfig) -> tuple[torch.device, torch.dtype]:
     """Where and in which type a scan with this configuration computes on this machine."""
     device = choose_device(config.device)
-    return device, autocast_dtype(device)
+    return device, precision(card, device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ __all__ = [
     "COLUMNS",
     "WRITERS",
     "Moment",
+    "Sign",
     "csv_header",
     "csv_row",
     "json_line",
+    "json_text",
     "most_suspicious",
     "printable",
     "readable_path",
@@ -36,19 +38,32 @@ __all__ = [
 ]
 
 
-def json_line(report: Report) -> str:
-    """One report as one line of JSON Lines, line break included.
+Sign = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def json_line(report: Report, sign: Sign | None = None) -> str:
+    """One report as one line of JSON Lines, line break included; `sign` as `Signer.sign`.
 
     Pure ASCII: no terminal encoding can break it and no file name can smuggle an escape sequence
     through it.
     """
-    return json.dumps(to_document(report), allow_nan=False) + "\n"
+    return json.dumps(_signed(report, sign), allow_nan=False) + "\n"
+
+
+def json_text(report: Report, sign: Sign | None = None) -> str:
+    """One report as an indented document."""
+    return json.dumps(_signed(report, sign), allow_nan=False, indent=2) + "\n"
+
+
+def _signed(report: Report, sign: Sign | None) -> dict[str, Any]:
+    document = to_document(report)
+    return document if sign is None else sign(document)
 
 
 def _json_text(reports: Sequence[Report]) -> str:
     """One indented document; JSON Lines for several."""
     if len(reports) == 1:
-        return json.dumps(to_document(reports[0]), allow_nan=False, indent=2) + "\n"
+        return json_text(reports[0])
     return "".join(json_line(report) for report in reports)
 
 
@@ -57,9 +72,17 @@ def _csv_text(reports: Sequence[Report]) -> str:
     return csv_header() + "".join(csv_row(report) for report in reports)
 
 
+def _html_text(reports: Sequence[Report]) -> str:
+    """One page with a section per file."""
+    from forensics.report.html import render  # Jinja2 and OpenCV: not before a page is wanted
+
+    return render(reports)
+
+
 WRITERS: dict[str, Callable[[Sequence[Report]], str]] = {
     ".json": _json_text,
     ".csv": _csv_text,
+    ".html": _html_text,
 }
 
 

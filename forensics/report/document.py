@@ -1,4 +1,4 @@
-"""A Report as the dictionary of schema "deepfake-report/1" (`schema.json` beside this file)."""
+"""A Report as the dictionary of schema "deepfake-report/2" (`schema.json` beside this file)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from forensics.structures import PersonVerdict, Report, Verdict
+from forensics.report.custody import sha256_of
+from forensics.report.origin import bit_rate, recompression_hints
+from forensics.structures import Credentials, PersonVerdict, Report, Verdict
 
-SCHEMA = "deepfake-report/1"
+SCHEMA = "deepfake-report/2"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def to_document(report: Report) -> dict[str, Any]:
     """Plain values only: strings, finite numbers, lists, dictionaries, None; stable key order."""
+    config = _plain(report.config)
     return {
         "schema": SCHEMA,
         "media": _media(report),
@@ -27,8 +30,11 @@ def to_document(report: Report) -> dict[str, Any]:
             "sha256": report.detector.sha256,
         },
         "software": dict(report.software),
-        "config": _plain(report.config),
+        "config": config,
+        "config_sha256": sha256_of(config),
+        "host": _plain(report.host),
         "started": report.started,
+        "ended": report.ended,
         "seconds": finite(report.seconds, 3),
         "timings_s": {stage: finite(value, 4) for stage, value in report.timings_s.items()},
     }
@@ -73,18 +79,55 @@ def _media(report: Report) -> dict[str, Any]:
     return {
         "path": readable_path(report.path),
         "sha256": report.sha256,
+        "size_bytes": report.num_bytes,
         "kind": info.kind if info else None,
         "container": info.container if info else None,
         "codec": info.codec if info else None,
+        "profile": info.profile if info else None,
+        "pixel_format": info.pixel_format if info else None,
+        "sound": info.sound if info else None,
         "width": info.width if info else None,
         "height": info.height if info else None,
         "duration_s": finite(info.duration_s, 3) if info else None,
+        "frame_rate": finite(info.frame_rate, 4) if info else None,
+        "bit_rate": finite(bit_rate(info), 0) if info else None,
         "declared_frames": info.declared_frames if info else None,
+        "listed_frames": info.listed_frames if info else None,
+        "key_frames": info.key_frames if info else None,
         "decoded_frames": stats.decoded_frames if stats else None,
         "corrupt_packets": stats.corrupt_packets if stats else None,
+        "size_changes": stats.size_changes if stats else None,
+        "positions_asked": stats.positions_asked if stats else None,
+        "positions_read": stats.positions_read if stats else None,
         "coverage": finite(stats.coverage, 4) if stats else None,
         "traits": list(info.traits) if info else [],
+        "hints": [readable_path(hint) for hint in recompression_hints(info)] if info else [],
+        "tags": [
+            {"name": readable_path(name), "value": readable_path(value)}
+            for name, value in (info.tags if info else ())
+        ],
+        "credentials": _credentials(report.evidence.credentials) if report.evidence else None,
     }
+
+
+def _credentials(found: Credentials) -> dict[str, Any]:
+    return {
+        "state": found.state,
+        "detail": readable_path(found.detail),
+        "library": found.library,
+        "generator": _readable(found.generator),
+        "signer": _readable(found.signer),
+        "signed_at": _readable(found.signed_at),
+        "actions": [readable_path(action) for action in found.actions],
+        "codes": [
+            {"outcome": outcome, "code": readable_path(code), "explanation": readable_path(said)}
+            for outcome, code, said in found.codes
+        ],
+    }
+
+
+def _readable(text: str | None) -> str | None:
+    return None if text is None else readable_path(text)
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
@@ -105,6 +148,7 @@ def _person(person: PersonVerdict) -> dict[str, Any]:
         "id": track.id,
         "label": person.label,
         "probability": finite(score.probability, 6),
+        "interval": [finite(end, 6) for end in score.interval] if score.interval else None,
         "sufficient": person.sufficient,
         "num_frames": len(track.times_s),
         "face_px": finite(track.face_px, 1),

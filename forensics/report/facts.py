@@ -24,6 +24,7 @@ _SOFTWARE = (
     "efficientnet-pytorch",
     "opencv-python-headless",
     "numpy",
+    "scipy",
 )
 
 
@@ -52,18 +53,22 @@ def require_stored(path: Path) -> None:
         )
 
 
-def file_sha256(path: Path, stop: threading.Event) -> str:
-    """Hash of a file, streamed. Raises ForensicsError when it cannot be read or `stop` is set."""
-    digest = hashlib.sha256()
+def file_sha256(path: Path, stop: threading.Event) -> tuple[str, int]:
+    """Hash of a file and how many bytes were hashed, streamed.
+
+    Raises ForensicsError when it cannot be read or `stop` is set.
+    """
+    digest, num_bytes = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
             while block := file.read(2**20):
                 if stop.is_set():
                     raise ForensicsError(f"{path}: the scan was closed before its end")
                 digest.update(block)
+                num_bytes += len(block)
     except OSError as error:
         raise ForensicsError(f"{path}: cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
+    return digest.hexdigest(), num_bytes
 
 
 class Clock:

@@ -34,3 +34,14 @@ def most_suspicious(score: TrackScore) -> Moment:
     while last + 1 < len(times) and probabilities[last + 1] >= peak - _WITHIN:
         last += 1
     return Moment(start_s=float(times[first]), end_s=float(times[last]), probability=peak)
+
+
+def extremes(score: TrackScore, count: int) -> tuple[list[int], list[int]]:
+    """Places of the `count` most and the `count` least suspicious faces, the furthest out first.
+
+    No face is in both lists: a short track gives fewer. The earlier one comes first among equals.
+    """
+    order = np.argsort(-score.frame_probabilities, kind="stable").tolist()
+    most = order[: min(count, (len(order) + 1) // 2)]
+    least = order[len(most) :][::-1][:count]
+    return most, least

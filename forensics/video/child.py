@@ -24,7 +24,7 @@ _LOG_BYTES = 64 * 1024  # all that the child may write to any file: its captured
 
 def main(socket_fd: int, decoder: str) -> int:
     """Wait for one job on the socket, do it, leave."""
-    _leave_network()  # before any thread exists: the kernel asks for a single-threaded process
+    leave_network()  # before any thread exists: the kernel asks for a single-threaded process
     channel = socket.socket(fileno=socket_fd)
     threading.Thread(target=_follow_parent, args=(socket_fd,), daemon=True).start()
 
@@ -41,7 +41,7 @@ def main(socket_fd: int, decoder: str) -> int:
         budget = wire.Budget(**job["budget"])
         try:
             _require_memory(budget)
-            _limit(budget.memory_mb, budget.cpu_s)
+            limit(budget.memory_mb, budget.cpu_s)
             _serve(channel, fds, job["decoder"], budget)
         except MediaError as error:
             _report(channel, str(error), error.label)
@@ -70,7 +70,8 @@ def _serve(channel: socket.socket, fds: list[int], decoder: str, budget: Any) ->
             wire.send(channel, {"info": wire.to_json(reader.info)})
             order, _ = wire.receive(channel)
             free = list(range(wire.SLOTS))
-            for frame in reader.read(np.array(order["read"], dtype=np.float64)):
+            asked = reader.times_s if order["read"] == wire.EVERY_FRAME else order["read"]
+            for frame in reader.read(np.array(asked, dtype=np.float64)):
                 while not free:
                     free.append(int(wire.receive(channel)[0]["free"]))
                 slot = free.pop()
@@ -105,7 +106,7 @@ def _load(decoder: str) -> None:
         load_decord()
 
 
-def _leave_network() -> None:
+def leave_network() -> None:
     """A network namespace of its own, without any interface, where the kernel grants one.
 
     Best effort, the second wall: the first is that no demuxer or protocol which opens anything is
@@ -140,14 +141,15 @@ def _require_memory(budget: Any) -> None:
         raise MediaError(out_of_memory(budget.memory_mb, needed), label="limit_exceeded")
 
 
-def _limit(memory_mb: int, cpu_s: float) -> None:
+def limit(memory_mb: int, cpu_s: float, file_bytes: int = _LOG_BYTES) -> None:
+    """What this process may use from now on; `file_bytes` for each file that it writes."""
     memory = memory_mb * 2**20
     seconds = max(1, int(cpu_s + 0.999))
     for what, soft, hard in (
         (resource.RLIMIT_AS, memory, memory),
         (resource.RLIMIT_CPU, seconds, seconds + 5),
         (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_FSIZE, _LOG_BYTES, _LOG_BYTES),
+        (resource.RLIMIT_FSIZE, file_bytes, file_bytes),
         (resource.RLIMIT_NOFILE, 64, 64),
     ):
         _, most = resource.getrlimit(what)

@@ -97,6 +97,10 @@ class DecordReader:
     def info(self) -> VideoInfo:
         return self._info
 
+    @property
+    def times_s(self) -> NDArray[np.float64]:
+        return self._listing.times_s
+
     def read(self, positions: NDArray[np.float64]) -> Iterator[Frame]:
         """Yield the frames shown at `positions`; decord is asked by index, times stay ours."""
         targets = self._listing.targets(np.sort(positions))
@@ -164,5 +168,6 @@ def _changes_size(file: BinaryIO, sniffed: Sniffed, budget: Budget) -> bool:
             try:
                 sizes.update((frame.width, frame.height) for frame in packet.decode())
             except FFmpegError as error:
+                require_room(_ROOM)
                 raise _refusal("gives up files with corrupt packets (corrupt)") from error
     return len(sizes) > 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
+from av.codec.context import CodecContext
 from av.container.input import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -13,6 +16,8 @@ from forensics.video.picture import Painter, hdr_curve, sane_aspect
 from forensics.video.probe import Listing
 from forensics.video.sniff import Sniffed
 from forensics.video.wire import Budget
+
+_MOST_TAGS, _LONGEST_NAME, _LONGEST_TAG = 64, 64, 300  # a hostile file may hold megabytes of them
 
 
 def describe(
@@ -50,8 +55,32 @@ def describe(
         frame_rate=0.0 if image else rate,
         declared_frames=stream.frames if stream.frames > 0 else None,
         listed_frames=len(listing.pts),
+        key_frames=len(listing.key_pts),
+        stream_bytes=listing.num_bytes,
+        profile=stream.codec_context.profile or None,
+        pixel_format=first.format.name,
+        sound=sound_codec(container),
+        tags=tags(container, stream),
         traits=traits(sniffed, stream, listing, promised, first, painter),
     )
+
+
+def sound_codec(container: InputContainer) -> str | None:
+    """The codec of the first sound stream, "unknown" where there is no decoder for it."""
+    for stream in container.streams.audio:
+        context = cast("CodecContext | None", stream.codec_context)
+        return "unknown" if context is None else context.codec.canonical_name
+    return None
+
+
+def tags(container: InputContainer, stream: VideoStream) -> tuple[tuple[str, str], ...]:
+    """Metadata as (name, value), the container's first: what a stranger wrote, cut to size."""
+    found = [
+        (f"{prefix}{name}"[:_LONGEST_NAME], value[:_LONGEST_TAG])
+        for prefix, metadata in (("", container.metadata), ("video.", stream.metadata))
+        for name, value in metadata.items()
+    ]
+    return tuple(found[:_MOST_TAGS])
 
 
 def frame_rate(stream: VideoStream, listing: Listing) -> float:

@@ -31,7 +31,7 @@ from forensics.video.reader import check_decoder
 
 # `forensics` goes before site-packages and behind the standard library, so that nothing beside the
 # package can stand in for a standard module; -I keeps the caller's folder and environment out.
-_BOOTSTRAP = """
+BOOTSTRAP = """
 import json, sys
 socket_fd, decoder, home, more = json.loads(sys.argv[1])
 place = next((n for n, p in enumerate(sys.path) if p.endswith("-packages")), len(sys.path))
@@ -61,12 +61,12 @@ class DecoderProcess:
         argument = json.dumps([theirs.fileno(), decoder, package_home(), more])
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOTSTRAP, argument],
+                [sys.executable, "-I", "-c", BOOTSTRAP, argument],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
-                env=_environment(),
+                env=child_environment(),
                 cwd="/",
             )
         except BaseException:
@@ -216,7 +216,7 @@ def _frame_memory(num_bytes: int) -> tuple[int, mmap.mmap]:
         raise
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     return kept | {
         "DECORD_EOF_RETRY_MAX": "2048",  # 10240 by default; 64 already fails on good files

@@ -59,7 +59,8 @@ _READ_BYTES = 256 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """What the packet walk found: `pts` (N,) int64 ascending, one per shown frame, in ticks of
-    `tick_s` seconds; `key_pts` and `key_dts` (K,) of the key frames, ascending in pts."""
+    `tick_s` seconds; `key_pts` and `key_dts` (K,) of the key frames, ascending in pts; `num_bytes`
+    of all packets together."""
 
     pts: NDArray[np.int64]
     key_pts: NDArray[np.int64]
@@ -69,6 +70,7 @@ class Listing:
     timed: bool
     hidden: int
     broken_off: bool
+    num_bytes: int
 
     @property
     def times_s(self) -> NDArray[np.float64]:
@@ -195,7 +197,7 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[V
 def walk(container: InputContainer, stream: VideoStream) -> Listing:
     """Read every packet without decoding: the real count, times and key frames of a stream."""
     times, key_pts, key_dts = array("q"), array("q"), array("q")
-    hidden = 0
+    hidden = num_bytes = 0
     # AVI stores frames in decoding order without presentation times; what FFmpeg derives for
     # B-frames is not in order. The sorted times are right, and frames take them one by one.
     timed = container.format.name != "avi"
@@ -215,6 +217,7 @@ def walk(container: InputContainer, stream: VideoStream) -> Listing:
             timed = False
             pts = packet.dts if packet.dts is not None else len(times)
         times.append(pts)
+        num_bytes += packet.size
         if packet.is_keyframe:
             key_pts.append(pts)
             key_dts.append(packet.dts if packet.dts is not None else pts)
@@ -233,6 +236,7 @@ def walk(container: InputContainer, stream: VideoStream) -> Listing:
         timed=timed,
         hidden=hidden,
         broken_off=broken_off,
+        num_bytes=num_bytes,
     )
 
 

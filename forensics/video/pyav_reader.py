@@ -99,6 +99,10 @@ class PyAVReader:
     def info(self) -> VideoInfo:
         return self._info
 
+    @property
+    def times_s(self) -> NDArray[np.float64]:
+        return self.listing.times_s
+
     def read(self, positions: NDArray[np.float64]) -> Iterator[Frame]:
         """Yield the frames shown at `positions`: decoding on, or seeking in long material."""
         targets = self.listing.targets(np.sort(positions))

@@ -111,16 +111,17 @@ class VideoSession:
 
         Lazy: the child stays at most a few frames ahead. May be called once. Raises MediaError.
         """
-        if self._read:
-            raise RuntimeError("the frames of a session can be read once; open the file again")
         if len(positions) > self._limits.max_frames:
             raise MediaError(
                 f"{self._name}: {len(positions)} frames asked, the limit is "
                 f"{self._limits.max_frames}: look at fewer or raise limits.max_frames",
                 label="limit_exceeded",
             )
-        self._read = True
-        return self._frames(np.asarray(positions, dtype=np.float64))
+        return self._frames(np.asarray(positions, dtype=np.float64).tolist())
+
+    def every_frame(self) -> Iterator[Frame]:
+        """Yield all frames in order, as `frames` does; for whoever makes a video of a video."""
+        return self._frames(wire.EVERY_FRAME)
 
     def close(self) -> None:
         """End the child and give the memory back; may be called again."""
@@ -149,9 +150,15 @@ class VideoSession:
         except (wire.ConnectionEnded, KeyError) as error:
             raise _malformed() from error
 
-    def _frames(self, positions: NDArray[np.float64]) -> Iterator[Frame]:
+    def _frames(self, positions: list[float] | str) -> Iterator[Frame]:
+        if self._read:
+            raise RuntimeError("the frames of a session can be read once; open the file again")
+        self._read = True
+        return self._receive_frames(positions)
+
+    def _receive_frames(self, positions: list[float] | str) -> Iterator[Frame]:
         try:
-            self._send({"read": positions.tolist()})
+            self._send({"read": positions})
             index = 0
             while "done" not in (message := self._receive()):
                 slot, time_s, pixels = self._copy_out(message)

@@ -2,7 +2,7 @@
 
 parent -> child   {"open": {decoder, budget}} with two descriptors: the medium, the frame memory
 child  -> parent  {"info": {...}}
-parent -> child   {"read": [seconds, ...]}
+parent -> child   {"read": [seconds, ...]} or {"read": "every frame"}
 child  -> parent  {"frame": {slot, height, width, time_s}} ...   at most SLOTS unacknowledged
 parent -> child   {"free": slot}                                 the slot may be written again
 child  -> parent  {"done": {...}}  or, at any time,  {"error": {message, label}}
@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from forensics.structures import DecodeStats, VideoInfo
 
+EVERY_FRAME = "every frame"
 SLOTS = 4  # frames in flight: the child decodes on while the parent copies one out
 _HEADER = struct.Struct("!I")
 _LONGEST = 16 * 2**20  # one message; 4096 positions are below 0.1 MiB
@@ -101,7 +102,8 @@ def to_json(value: VideoInfo | DecodeStats) -> dict[str, Any]:
 def info_from_json(value: Any) -> VideoInfo:
     """The header again; raises ConnectionEnded where the child sent something else."""
     try:
-        fields: dict[str, Any] = {**value, "traits": tuple(value["traits"])}
+        tags = tuple((str(name), str(text)) for name, text in value["tags"])
+        fields: dict[str, Any] = {**value, "traits": tuple(value["traits"]), "tags": tags}
         return VideoInfo(**fields)
     except (TypeError, KeyError, ValueError) as error:
         raise ConnectionEnded(f"the header is malformed: {error}") from error

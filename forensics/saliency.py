@@ -1,0 +1,301 @@
+"""Heat maps: the places of a face that a network's answer hangs on.
+
+Transformers: attention rollout (Abnar and Zuidema, ACL 2020) with gradient-weighted attention
+(Chefer, Gur and Wolf, ICCV 2021), followed from the answer back to the first layer. Convolutional
+extractors: Grad-CAM (Selvaraju et al., ICCV 2017) on the last map. A hybrid has both: what its
+transformer reads, weighted by what the extractor says there; so has CvT, whose attention alone
+tells little because its convolutions carry what lies where.
+
+Gradients of attention count by their size, not their sign: networks also learn a fake as the lack
+of what is real, and there the sign points away from it. Measured in docs/log.md.
+
+The networks call fused attention, which keeps no weights. Here, and only here, the call is
+intercepted and computed in the open; nothing about a network changes.
+
+Legend: B images, S side in pixels, h heads, N queries, M keys, G grid side (N = G x G, one more
+with a class token), D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from efficientnet_pytorch import EfficientNet  # pyright: ignore[reportMissingTypeStubs]
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from forensics.models.cmt import CMT, CmtBlock
+from forensics.models.convit import ConViT, GatedPositionalAttention
+from forensics.models.cross_efficient_vit import CrossEfficientViT
+from forensics.models.cvt import ConvEmbed, CvT
+from forensics.models.efficient_vit import EfficientViT
+from forensics.models.efficientnet import EfficientNetClassifier
+from forensics.models.hybrid import Hybrid
+from forensics.models.published import PublishedCrossEfficientViT, PublishedEfficientViT
+from forensics.models.vit import ViT
+
+ROLLOUT = "Attention rollout with gradient-weighted attention (Chefer et al., 2021)."
+GRAD_CAM = "Grad-CAM on the extractor's last maps (Selvaraju et al., 2017)."
+BOTH = "Gradient-weighted attention rollout of the transformer times Grad-CAM of its convolutions."
+
+# Their tokens are whole maps or two scales at once: no place to follow attention to.
+_NOT_PLACES = (CrossEfficientViT, PublishedCrossEfficientViT, PublishedEfficientViT)
+
+
+@dataclass(slots=True)
+class _Attended:
+    """One attention call: `weights` (B, h, N, M) and, in ConViT, the `layer` that mixes them."""
+
+    weights: Tensor
+    layer: GatedPositionalAttention | None
+
+
+@dataclass(slots=True)
+class _Trace:
+    """What one forward pass left behind, in order."""
+
+    attended: list[_Attended] = field(default_factory=list[_Attended])
+    maps: list[list[Tensor]] = field(default_factory=list[list[Tensor]])  # of each extractor
+    tokens: list[Tensor] = field(default_factory=list[Tensor])  # after CMT's blocks, (B, N, D)
+    layer: GatedPositionalAttention | None = None
+
+
+def method_of(model: nn.Module) -> str | None:
+    """How `heat_maps` explains this network, None where it does not: an exported one has no
+    gradients, and of one from elsewhere nobody knows which of its tokens lie where."""
+    model = _core(model)
+    if isinstance(model, ViT | ConViT | CMT):
+        return ROLLOUT
+    if isinstance(model, CvT | EfficientViT | Hybrid):
+        return BOTH
+    if isinstance(model, (EfficientNetClassifier, *_NOT_PLACES)):
+        return GRAD_CAM
+    return None
+
+
+def _core(model: nn.Module) -> nn.Module:
+    """The network that does the work: of a hybrid without an extractor its transformer."""
+    if isinstance(model, Hybrid) and model.extractor is None:
+        return model.transformer
+    return model
+
+
+def heat_maps(model: nn.Module, x: Tensor) -> Tensor:
+    """(B, 3, S, S) float32, normalised as the card says -> (B, S, S) float32 in 0..1, on the CPU.
+
+    Large where the logit hangs on the picture most; an image in which nothing was found is zero all
+    over, any other has a maximum of 1. `model` must be in eval mode, on the device
+    of `x`, and not at work in another thread meanwhile. Raises ValueError for a network that
+    `method_of` does not know.
+    """
+    method = method_of(model)
+    if method is None:
+        raise ValueError(f"no heat maps of a network of type {type(model).__name__}")
+    model = _core(model)
+    if len(x) == 1:
+        # A batch of one has gradients that are wrong behind some convolutions (PyTorch 2.15, seen
+        # against differences on hybrids with CvT and CMT); the same image twice has not.
+        return heat_maps(model, x.expand(2, -1, -1, -1).contiguous())[:1]
+    trace = _Trace()
+    with torch.enable_grad(), _recorded(model, trace):
+        # One answer per image; rows of a batch do not meet, so one sum serves all.
+        answer = cast(Tensor, model(x.detach().requires_grad_())).sum()
+    parts: list[Tensor] = []
+    if method in (ROLLOUT, BOTH):
+        parts.append(_rollout(answer, trace))
+    if method in (GRAD_CAM, BOTH):
+        parts.append(_of_extractors(answer, trace, model, signed=not _reads_maps(model)))
+    heat = torch.ones(len(x), x.shape[2], x.shape[3])
+    for part in parts:
+        heat = heat * _unit(_resized(part.detach().float().cpu(), x.shape[2]))
+    return _unit(heat)
+
+
+class _OpenAttention(TorchFunctionMode):
+    """Computes `scaled_dot_product_attention` step by step and keeps the weights."""
+
+    def __init__(self, trace: _Trace) -> None:
+        super().__init__()
+        self._trace = trace
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        q, k, v = cast("tuple[Tensor, Tensor, Tensor]", args)
+        logits = q @ k.transpose(-1, -2) * (kwargs.get("scale") or q.shape[-1] ** -0.5)
+        if kwargs.get("attn_mask") is not None:
+            logits = logits + kwargs["attn_mask"]
+        weights = logits.softmax(dim=-1)  # (B, h, N, M)
+        self._trace.attended.append(_Attended(weights=weights, layer=self._trace.layer))
+        return weights @ v
+
+
+@contextmanager
+def _recorded(model: nn.Module, trace: _Trace) -> Generator[None]:
+    """Hooks for the time of one forward pass."""
+
+    def enter(module: nn.Module, _: Any) -> None:
+        trace.layer = cast(GatedPositionalAttention, module)
+
+    def leave(*_: Any) -> None:
+        trace.layer = None
+
+    def keep(into: list[Tensor]) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            into.append(output)
+
+        return hook
+
+    with ExitStack() as hooks:
+        for part in model.modules():
+            if isinstance(part, GatedPositionalAttention):
+                hooks.callback(part.register_forward_pre_hook(enter).remove)
+                hooks.callback(part.register_forward_hook(leave).remove)
+            elif isinstance(part, CmtBlock):
+                hooks.callback(part.register_forward_hook(keep(trace.tokens)).remove)
+            elif isinstance(part, CvT):
+                trace.maps.append(maps := list[Tensor]())
+                for stage in part.modules():
+                    if isinstance(stage, ConvEmbed):
+                        hooks.callback(stage.register_forward_hook(keep(maps)).remove)
+            elif isinstance(part, EfficientNet):
+                net, maps = cast(Any, part), list[Tensor]()
+                trace.maps.append(maps)
+                # After the stem, after each block, and after the head where there is one.
+                for stage in (net._swish, *net._blocks):
+                    hooks.callback(stage.register_forward_hook(keep(maps)).remove)
+        hooks.enter_context(_OpenAttention(trace))
+        yield
+
+
+def _reads_maps(model: nn.Module) -> bool:
+    """Whether a transformer reads an extractor's maps place by place."""
+    return method_of(model) == BOTH and not isinstance(model, CvT)
+
+
+def _of_extractors(answer: Tensor, trace: _Trace, model: nn.Module, *, signed: bool) -> Tensor:
+    """(B, G, G): the last map of each extractor; of a shared one also the early map it gave."""
+    used = [maps[-1] for maps in trace.maps]
+    if isinstance(model, CrossEfficientViT):
+        used.append(trace.maps[0][model.early + 1])
+    gradients = torch.autograd.grad(answer, used, retain_graph=True)
+    side = max(maps.shape[-1] for maps in used)
+    heat = [
+        _unit(_resized(_grad_cam(maps, gradient, signed=signed).detach(), side))
+        for maps, gradient in zip(used, gradients, strict=True)
+    ]
+    return torch.stack(heat).sum(0)
+
+
+def _grad_cam(maps: Tensor, gradient: Tensor, *, signed: bool = True) -> Tensor:
+    """(B, D, G, G) twice -> (B, G, G): channels weighted by their mean gradient.
+
+    `signed` keeps what speaks for a fake, as published; else what speaks either way.
+    """
+    heat = (gradient.mean((2, 3), keepdim=True) * maps).sum(1)
+    return heat.clamp_min(0) if signed else heat.abs()
+
+
+def _rollout(answer: Tensor, trace: _Trace) -> Tensor:
+    """(B, G, G) relevance of the first layer's places, followed backwards from the answer."""
+    weights = [call.weights for call in trace.attended]
+    gradients = torch.autograd.grad(answer, weights, retain_graph=True)
+    relevance = _start(answer, trace)  # (B, prefix + N)
+    for call, gradient in zip(reversed(trace.attended), reversed(gradients), strict=True):
+        mixed = _gradient_weighted(call, gradient.detach())  # (B, N, M)
+        grid, prefix = _layout(mixed.shape[1])
+        relevance = _fitted(relevance, grid, prefix)
+        mixed = _spread(mixed, grid, prefix)  # (B, N, N)
+        relevance = relevance + torch.einsum("bn,bnm->bm", relevance, mixed)
+    grid, prefix = _layout(relevance.shape[1])
+    return _as_grid(relevance[:, prefix:], grid)
+
+
+def _start(answer: Tensor, trace: _Trace) -> Tensor:
+    """Where the answer is read: the class token; in CMT, which has none, Grad-CAM of the end."""
+    batch, _, tokens, _ = trace.attended[-1].weights.shape
+    grid, prefix = _layout(tokens)
+    if prefix:
+        start = torch.zeros(batch, tokens, device=answer.device, dtype=answer.dtype)
+        start[:, 0] = 1
+        return start
+    last = trace.tokens[-1]
+    (gradient,) = torch.autograd.grad(answer, last, retain_graph=True)
+    heat = _grad_cam(*(_as_map(part.detach(), grid) for part in (last, gradient)))
+    return _unit(heat).flatten(1)
+
+
+def _gradient_weighted(call: _Attended, gradient: Tensor) -> Tensor:
+    """(B, N, M): the attention that the answer hangs on, averaged over heads."""
+    weights = call.weights.detach()
+    if call.layer is not None:
+        # ConViT adds attention by position behind the call: what is explained is the mixture.
+        layer = call.layer
+        with torch.no_grad():
+            rows, columns = layer.places()  # (h, G, G) each
+            places = torch.einsum("hij,hkl->hikjl", rows, columns)
+            places = places.reshape(len(rows), layer.grid**2, layer.grid**2)  # (h, N, N)
+            gate = torch.sigmoid(layer.gating_param).view(1, -1, 1, 1)
+        weights = (1 - gate) * weights + gate * places
+        gradient = gradient / (1 - gate).clamp_min(1e-6)
+    return (weights * gradient).abs().mean(1)
+
+
+def _layout(tokens: int) -> tuple[int, int]:
+    """Grid side and number of class tokens of a row of tokens."""
+    side = math.isqrt(tokens)
+    return (side, 0) if side * side == tokens else (math.isqrt(tokens - 1), 1)
+
+
+def _fitted(relevance: Tensor, grid: int, prefix: int) -> Tensor:
+    """(B, N') of a later layer -> (B, N): another grid, with or without a class token."""
+    old_grid, old_prefix = _layout(relevance.shape[1])
+    places = relevance[:, old_prefix:]
+    if old_grid != grid:  # an earlier stage: each place stands for several smaller ones
+        wide = _resized(_as_grid(places, old_grid), grid)
+        places = wide.flatten(1) * (old_grid / grid) ** 2
+    head = relevance[:, :old_prefix] if prefix == old_prefix else relevance[:, :0]
+    return torch.cat((head, places), dim=1)
+
+
+def _spread(mixed: Tensor, grid: int, prefix: int) -> Tensor:
+    """(B, N, M) with keys on a coarser grid -> (B, N, N): each key's share over its places."""
+    few = math.isqrt(mixed.shape[2] - prefix)
+    if few == grid:
+        return mixed
+    batch, queries = mixed.shape[:2]
+    places = mixed[:, :, prefix:].reshape(batch * queries, few, few)
+    places = _resized(places, grid).view(batch, queries, grid * grid) * (few / grid) ** 2
+    return torch.cat((mixed[:, :, :prefix], places), dim=2)
+
+
+def _as_map(tokens: Tensor, grid: int) -> Tensor:
+    """(B, N, D) -> (B, D, G, G)."""
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, grid, grid)
+
+
+def _as_grid(places: Tensor, grid: int) -> Tensor:
+    """(B, N) -> (B, G, G)."""
+    return places.reshape(places.shape[0], grid, grid)
+
+
+def _resized(heat: Tensor, side: int) -> Tensor:
+    """(B, G, G) -> (B, side, side), bilinear."""
+    if heat.shape[-1] == side:
+        return heat
+    return F.interpolate(heat[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
+
+
+def _unit(heat: Tensor) -> Tensor:
+    """Each map over its own maximum; one that is zero stays zero."""
+    most = heat.flatten(1).amax(1).view(-1, 1, 1)
+    return torch.where(most > 0, heat / most.clamp_min(torch.finfo(heat.dtype).tiny), heat)
