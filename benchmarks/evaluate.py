@@ -97,7 +97,7 @@ def evaluate(
     selection: Selection, checkpoint: Checkpoint, config: ScanConfig, workers: int
 ) -> None:
     engine = LocalEngine(checkpoint, config, workers=workers)
-    judge = judge_of(checkpoint, config, shared_precision(config)[1])
+    judge = judge_of(checkpoint, config, shared_precision(checkpoint.card, config)[1])
     with tempfile.TemporaryDirectory() as folder:
         examine_all(selection, judge, engine, Path(folder) / "run")
 

@@ -117,14 +117,15 @@ def test_the_parts_that_ray_sends_around_add_up_to_the_scan(
         sha256=checkpoint.sha256,
         file_name=checkpoint.path.name,
         config=CONFIG,
+        weights=(checkpoint.path.read_bytes(),),
         detector=SquareDetector,
     )
     units = list(select("real-fake", str(tree)).units())[::2]
     local = by_place(engine(checkpoint, 1).outcomes(iter(units)))
     threads = torch.get_num_threads()
     try:
-        model = cluster._Model(order, [checkpoint.path.read_bytes()])
-        assert model.precision() in ("float32", "bfloat16")
+        model = cluster._Model(replace(order, weights=()))
+        assert model.precision(order.weights) in ("float32", "bfloat16")
         handle = _HereRay.Handle(model)
         there = by_place(cluster._examine(order, unit, handle) for unit in units)
     finally:
@@ -135,7 +136,8 @@ def test_the_parts_that_ray_sends_around_add_up_to_the_scan(
 def test_ray_is_told_to_report_nothing_and_an_absent_cluster_is_one_line(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    # Set first, so that it is put back.
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     told: list[str | None] = []
 
     def init(**_: object) -> None:
@@ -148,7 +150,6 @@ def test_ray_is_told_to_report_nothing_and_an_absent_cluster_is_one_line(
     with pytest.raises(ConfigError, match="auto: no cluster: could not find any running Ray inst"):
         cluster.RayEngine(checkpoint, CONFIG, address="auto")
     assert told == ["0"]
-    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
 
 
 def test_threads_are_given_back(tree: Path, checkpoint: Checkpoint) -> None:
