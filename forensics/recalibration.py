@@ -107,11 +107,13 @@ def recalibrated(
     judged = [one for one in scored if one.logit is not None]
     logits = np.array([one.logit for one in judged], dtype=np.float64)
     labels = np.array([one.sample.label == "fake" for one in judged], dtype=np.int64)
+    lost = next((one for one in scored if one.logit is None), None)
+    hint = f"; not judged: {lost.sample.path}: {lost.reason}" if lost else ""
     for label, wanted in ((0, "real"), (1, "fake")):
         if not (labels == label).any():
             raise ManifestError(
                 f"{material}: none of the {len(scored)} videos is a {wanted} that could be judged; "
-                "a calibration needs both classes"
+                f"a calibration needs both classes{hint}"
             )
     try:
         calibration = METHODS[method](logits, labels, class_weights(labels))

@@ -13,6 +13,7 @@ from forensics.datasets.manifest import Sample, relocated
 from forensics.datasets.manifest_file import PARQUET, read_manifest, write_manifest
 from forensics.datasets.shards import COLUMNS_FOLDER, SETTINGS_FILE, CropStore
 from forensics.datasets.splits import assign_splits, check_no_leak
+from forensics.datasets.store_leaks import check_store_no_leak
 from forensics.errors import ManifestError
 
 # Where a data set brings no splits of its own. No test split: that is evaluation's business.
@@ -44,7 +45,7 @@ def prepare(
     """
     if is_store(data):
         store = CropStore.open(data)
-        check_no_leak(store.samples())
+        check_store_no_leak(store)
         return store
     if not data.exists():
         raise ManifestError(f"{data}: no such file or folder; check the path")
