@@ -71,9 +71,15 @@ def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
 
 
 def expected_calibration_error(
-    labels: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 15
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    num_bins: int = 15,
+    weights: ArrayLike | None = None,
 ) -> float:
     """Mean over items of |share of fakes - mean probability| of the item's bin.
+
+    `weights` (N,), above 0, let items count more or less: those a calibration was fitted with.
 
     Equal-width bins over 0..1, each open below and closed above (the first holds 0 too); 15 as in
     Guo et al., "On calibration of modern neural networks", 2017.
@@ -83,8 +89,11 @@ def expected_calibration_error(
     y, p = _probabilities(labels, probabilities)
     edges = np.linspace(0.0, 1.0, num_bins + 1)
     bins = np.searchsorted(edges[1:-1], p)
-    gaps = np.bincount(bins, weights=y - p, minlength=num_bins)
-    return float(np.abs(gaps).sum() / len(y))
+    w = np.ones_like(p) if weights is None else np.asarray(weights, dtype=np.float64)
+    if w.shape != p.shape or not np.all(np.isfinite(w) & (w > 0)):
+        raise ValueError("weights must be finite, above 0 and one per item")
+    gaps = np.bincount(bins, weights=w * (y - p), minlength=num_bins)
+    return float(np.abs(gaps).sum() / w.sum())
 
 
 def bootstrap_interval(

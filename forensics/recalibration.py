@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from forensics.calibration import (
     Calibration,
+    Platt,
     apply,
     choose_thresholds,
     class_weights,
@@ -95,7 +96,8 @@ def recalibrated(
     """The card with a calibration, thresholds and their measured quality from `scored`.
 
     `method` is a key of METHODS. At most `max_fpr` of the reals get likely_fake, and at most that
-    share of the fakes likely_real. Both classes count the same. `material` says in words what was
+    share of the fakes likely_real. Both classes count the same, also in the calibration errors.
+    A temperature keeps the logit at which the card says 0.5. `material` says in words what was
     scored. The expected calibration error after is given twice: on the videos themselves, and,
     where there are enough, cross-validated over groups that share no person or recording.
 
@@ -107,14 +109,17 @@ def recalibrated(
     judged = [one for one in scored if one.logit is not None]
     logits = np.array([one.logit for one in judged], dtype=np.float64)
     labels = np.array([one.sample.label == "fake" for one in judged], dtype=np.int64)
+    lost = next((one for one in scored if one.logit is None), None)
+    hint = f"; not judged: {lost.sample.path}: {lost.reason}" if lost else ""
     for label, wanted in ((0, "real"), (1, "fake")):
         if not (labels == label).any():
             raise ManifestError(
                 f"{material}: none of the {len(scored)} videos is a {wanted} that could be judged; "
-                "a calibration needs both classes"
+                f"a calibration needs both classes{hint}"
             )
+    fit = _fitter(method, card.calibration)
     try:
-        calibration = METHODS[method](logits, labels, class_weights(labels))
+        calibration = fit(logits, labels, class_weights(labels))
         probabilities = apply(calibration, logits)
         thresholds = choose_thresholds(
             probabilities, labels, max_false_alarm=max_fpr, max_missed=max_fpr
@@ -135,7 +140,7 @@ def recalibrated(
         "ece_before": round(_ece(labels, apply(card.calibration, logits)), 4),
         "ece_after": round(_ece(labels, probabilities), 4),
     }
-    held_out = _held_out([one.sample for one in judged], logits, labels, METHODS[method])
+    held_out = _held_out([one.sample for one in judged], logits, labels, fit)
     if held_out is not None:
         measured["ece_after_cross_validated"] = round(_ece(labels, held_out), 4)
     else:
@@ -143,8 +148,19 @@ def recalibrated(
     return replace(card, calibration=calibration, thresholds=thresholds, metrics=measured)
 
 
+def _fitter(method: str, before: Calibration) -> Callable[..., Calibration]:
+    if method != "temperature" or not isinstance(before, Platt):
+        return METHODS[method]
+
+    def sharpen(logits: NDArray[np.float64], *rest: Any) -> Platt:
+        found = fit_temperature(before.scale * logits + before.offset, *rest)
+        return Platt(scale=found.scale * before.scale, offset=found.scale * before.offset)
+
+    return sharpen
+
+
 def _ece(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    return expected_calibration_error(labels, probabilities)
+    return expected_calibration_error(labels, probabilities, weights=class_weights(labels))
 
 
 def _held_out(

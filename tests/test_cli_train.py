@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from makers_training import write_store
 from typer.testing import CliRunner
 
@@ -121,6 +122,7 @@ def fake_extraction(monkeypatch: pytest.MonkeyPatch, skipped: dict[str, int]) ->
     def extract(manifest: Path, out: Path, config: Any, **_: Any) -> Summary:
         seen.append(([(s.path, s.label, s.split) for s in read_manifest(manifest)], config))
         write_store(out)
+        torch.set_num_threads(2)  # an extraction in this process sets what suits it
         return Summary(rows=8, crops=64, cut=8, skipped=skipped)
 
     monkeypatch.setattr(preparation, "extract", extract)
@@ -149,6 +151,7 @@ def test_a_data_set_as_it_comes_is_split_cut_and_trained_on(
     assert {(label, split) for _, label, split in rows} == {
         (label, split) for label in ("real", "fake") for split in ("train", "val")
     }
+    assert torch.get_num_threads() == 1
     assert "no splits of its own: divided by identity and source into 85% train, 15% val" in err
     assert "rows without crops: 2 no face; run/crops/skipped.csv names them" in err
     assert (tmp_path / "run/manifest.csv").exists()

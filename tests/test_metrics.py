@@ -212,3 +212,12 @@ def test_bootstrap_refuses_what_it_cannot_do(groups: list[str], level: float, wo
         metrics.bootstrap_interval(
             metrics.roc_auc, [0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], groups, seed=0, level=level
         )
+
+
+def test_an_item_of_weight_two_counts_twice_in_the_calibration_error() -> None:
+    labels, p = np.array([0, 1, 1]), np.array([0.2, 0.25, 0.9])
+    twice = metrics.expected_calibration_error([0, 0, 1, 1], [0.2, 0.2, 0.25, 0.9], num_bins=4)
+    weighed = metrics.expected_calibration_error(labels, p, num_bins=4, weights=[2, 1, 1])
+    assert weighed == pytest.approx(twice)
+    with pytest.raises(ValueError, match="one per item"):
+        metrics.expected_calibration_error(labels, p, weights=[1, 1])

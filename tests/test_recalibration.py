@@ -79,10 +79,19 @@ def test_overconfident_scores_become_probabilities_within_the_wanted_errors(
     assert isinstance(new.calibration, Isotonic if method == "isotonic" else Platt)
 
 
+def test_a_temperature_keeps_the_logit_at_which_the_card_says_half(card: Any) -> None:
+    before = replace(card, calibration=Platt(scale=2.0, offset=-1.0))
+    new = recalibrated(before, scored(), method="temperature", max_fpr=0.1, material="val.csv")
+    assert apply(new.calibration, 0.5) == pytest.approx(0.5)
+    assert new.calibration.scale < 2.0
+
+
 def test_what_cannot_be_calibrated_is_named(card: Any) -> None:
     reals = [Scored(sample=sample(n, fake=False), logit=1.0 * n, reason="") for n in range(5)]
     unseen = Scored(sample=sample(9, fake=True), logit=None, reason="no_face")
-    with pytest.raises(ManifestError, match=r"val\.csv: none of the 6 videos is a fake that could"):
+    with pytest.raises(
+        ManifestError, match=r"none of the 6 videos is a fake .*; not judged: 9.mp4: no_face"
+    ):
         recalibrated(card, [*reals, unseen], method="platt", max_fpr=0.05, material="val.csv")
     wrong = [replace(one, logit=-(one.logit or 0.0)) for one in scored(50)]
     with pytest.raises(ManifestError, match=r"val.csv: fakes do not score above reals"):

@@ -6,6 +6,8 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+
 from forensics.config import ExtractionConfig
 from forensics.datasets.check import check
 from forensics.datasets.extraction import OnProgress, extract
@@ -13,7 +15,9 @@ from forensics.datasets.manifest import Sample, relocated
 from forensics.datasets.manifest_file import PARQUET, read_manifest, write_manifest
 from forensics.datasets.shards import COLUMNS_FOLDER, SETTINGS_FILE, CropStore
 from forensics.datasets.splits import assign_splits, check_no_leak
+from forensics.datasets.store_leaks import check_store_no_leak
 from forensics.errors import ManifestError
+from forensics.runtime import num_threads, set_threads
 
 # Where a data set brings no splits of its own. No test split: that is evaluation's business.
 SHARES = {"train": 0.85, "val": 0.15}
@@ -43,7 +47,9 @@ def prepare(
     face was found, and what `extract` raises.
     """
     if is_store(data):
-        return CropStore.open(data)
+        store = CropStore.open(data)
+        check_store_no_leak(store)
+        return store
     if not data.exists():
         raise ManifestError(f"{data}: no such file or folder; check the path")
     manifest = data
@@ -53,7 +59,13 @@ def prepare(
         base = data.parent if data.is_file() else data
         write_manifest(relocated(_divided(data, seed, on_note), base, work), manifest)
     check_no_leak(read_manifest(manifest))
-    summary = extract(manifest, work / CROPS, config, workers=workers, on_progress=on_progress)
+    # Cut in this very process, as a single unit is, it would leave one thread for the training.
+    threads, cv2_threads = num_threads(), cv2.getNumThreads()
+    try:
+        summary = extract(manifest, work / CROPS, config, workers=workers, on_progress=on_progress)
+    finally:
+        set_threads(threads)
+        cv2.setNumThreads(cv2_threads)
     if not summary.crops:
         raise ManifestError(f"{data}: no face was found; {work / CROPS}/skipped.csv says why")
     if summary.skipped:

@@ -86,7 +86,9 @@ def _calibrated(scores: Scores) -> tuple[Platt, Thresholds]:
 
 
 def _ece(platt: Platt, scores: Scores) -> float:
-    return expected_calibration_error(scores.labels, apply(platt, scores.logits))
+    labels = scores.labels
+    probabilities = apply(platt, scores.logits)
+    return expected_calibration_error(labels, probabilities, weights=class_weights(labels))
 
 
 def training_data(config: TrainConfig, store: CropStore) -> str:
