@@ -3,9 +3,10 @@
     python benchmarks/models.py [NAME...] [--batch 16] [--repeat 5] [--threads N]
 
 For each network: parameters (millions) and GMACs of one image (attention products included), then
-milliseconds per image in float32 and bfloat16, and those of the same network in timm or
-transformers. Both take turns, so that a noisy neighbour disturbs both; the shortest time counts.
-Random weights. The extractor's part of a hybrid runs with channels last, as in a scan.
+milliseconds per image in float32 and bfloat16: as it is, with its batch norms folded, and those of
+the same network in timm, transformers or efficientnet-pytorch. All take turns, so that a noisy
+neighbour disturbs all; the shortest time counts. With one thread it is the process's own CPU time,
+which neighbours disturb least. Random weights, channels last, as in a scan.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import timm
 import torch
+from efficientnet_pytorch import EfficientNet
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CvtConfig, CvtForImageClassification
+from transformers.activations import QuickGELUActivation
 
-from forensics.models import MODELS, build
+from forensics.models import build
+from forensics.models.inference import for_inference
 
 # Shown when no name is given: one line per family and size that runs in seconds.
 SHOWN = (
@@ -31,39 +36,67 @@ SHOWN = (
     "cross-efficient-vit-published", "vit-tiny", "vit-small", "vit-base-p32", "vit-base",
     "convit-tiny", "convit-small", "cvt-13", "cvt-21", "cmt-ti", "cmt-xs", "cmt-s",
 )  # fmt: skip
+_SMALL: dict[str, Any] = {"width": 256, "depth": 4, "heads": 4}
+# A transformer of four layers behind each place where an extractor may end.
 HYBRIDS: dict[str, dict[str, Any]] = {
-    f"hybrid {transformer}, B0 {'whole' if cut is None else f'to block {cut}'}": {
+    f"{transformer} behind {extractor[-2:].upper()}{'' if cut is None else f' to block {cut}'}": {
+        "extractor": extractor,
         "cut": cut,
         "transformer": transformer,
-        "options": {"width": 256, "depth": 4, "heads": 4, **more},
+        "options": {**_SMALL, "local_depth": 3} if transformer == "convit" else _SMALL,
     }
-    for cut in (None, 10)
-    for transformer, more in (
-        ("vit", {}),
-        ("convit", {"local_depth": 3}),
-        ("cvt", {}),
-        ("cmt", {}),
+    for extractor, cut in (
+        ("efficientnet-b0", None),
+        ("efficientnet-b0", 10),
+        ("efficientnet-b0", 4),
+        ("efficientnet-b4", None),
     )
+    for transformer in ("vit", "convit", "cvt", "cmt")
 }
 
 
-def cvt_of_transformers(depths: list[int]) -> nn.Module:
-    return CvtForImageClassification(
-        CvtConfig(embed_dim=[64, 192, 384], depth=depths, num_heads=[1, 3, 6], num_labels=1)
+def cvt_of_transformers(widths: list[int], depths: list[int], heads: list[int]) -> nn.Module:
+    """With Microsoft's activation, so that both compute the same."""
+    model = CvtForImageClassification(
+        CvtConfig(embed_dim=widths, depth=depths, num_heads=heads, num_labels=1)
     )
+    for module in model.modules():
+        if isinstance(getattr(module, "activation", None), nn.GELU):
+            module.activation = QuickGELUActivation()
+    return model
 
 
-REFERENCES: dict[str, Callable[[], nn.Module]] = {
-    "efficientnet-b0": lambda: timm.create_model("tf_efficientnet_b0", num_classes=1),
-    "vit-tiny": lambda: timm.create_model("vit_tiny_patch16_224", num_classes=1),
-    "vit-small": lambda: timm.create_model("vit_small_patch16_224", num_classes=1),
-    "vit-base": lambda: timm.create_model("vit_base_patch16_224", num_classes=1),
-    "vit-base-p32": lambda: timm.create_model("vit_base_patch32_224", num_classes=1),
-    "convit-tiny": lambda: timm.create_model("convit_tiny", num_classes=1),
-    "convit-small": lambda: timm.create_model("convit_small", num_classes=1),
-    "cvt-13": lambda: cvt_of_transformers([1, 2, 10]),
-    "cvt-21": lambda: cvt_of_transformers([1, 4, 16]),
-}
+def of_timm(name: str) -> Callable[[], nn.Module]:
+    return lambda: timm.create_model(name, num_classes=1)
+
+
+REFERENCES: dict[str, dict[str, Callable[[], nn.Module]]] = {
+    **{
+        f"efficientnet-b{i}": {
+            "efficientnet-pytorch": partial(
+                EfficientNet.from_name, f"efficientnet-b{i}", image_size=224, num_classes=1
+            ),
+            "timm": of_timm(f"tf_efficientnet_b{i}"),
+        }
+        for i in range(8)
+    },
+    **{
+        f"vit-{ours}": {"timm": of_timm(f"vit_{theirs}_224")}
+        for ours, theirs in (
+            ("tiny", "tiny_patch16"), ("small", "small_patch16"), ("base", "base_patch16"),
+            ("base-p32", "base_patch32"), ("large", "large_patch16"), ("huge", "huge_patch14"),
+        )
+    },
+    **{f"convit-{size}": {"timm": of_timm(f"convit_{size}")} for size in ("tiny", "small", "base")},
+    **{
+        f"cvt-{name}": {"transformers": partial(cvt_of_transformers, *words)}
+        for name, words in (
+            ("13", ([64, 192, 384], [1, 2, 10], [1, 3, 6])),
+            ("21", ([64, 192, 384], [1, 4, 16], [1, 3, 6])),
+            ("w24", ([192, 768, 1024], [2, 2, 20], [3, 12, 16])),
+        )
+    },
+}  # fmt: skip
 
 
 def gmacs(model: nn.Module, size: int) -> float:
@@ -77,15 +110,16 @@ def shortest(
 ) -> list[float]:
     """Milliseconds per image of each, taking turns."""
     best = [float("inf")] * len(models)
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     with (
         torch.inference_mode(),
         torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
     ):
         for turn in range(repeat + 1):  # the first turn warms up
             for i, model in enumerate(models):
-                start = time.perf_counter()
+                start = clock()
                 model(images)
-                taken = 1000 * (time.perf_counter() - start) / len(images)
+                taken = 1000 * (clock() - start) / len(images)
                 if turn:
                     best[i] = min(best[i], taken)
     return best
@@ -102,34 +136,40 @@ def main() -> None:
     torch.manual_seed(0)
     print(
         f"{os.cpu_count()} cores, {options.threads} threads, load {os.getloadavg()[0]:.1f}, "
-        f"Python {platform.python_version()}, torch {torch.__version__}, batch {options.batch}\n"
+        f"Python {platform.python_version()}, torch {torch.__version__}, batch {options.batch}, "
+        f"ms of {'CPU time' if options.threads == 1 else 'wall time'}: float32, bfloat16\n"
     )
-    print(
-        "| network | parameters, M | GMACs | float32, ms | bfloat16, ms "
-        "| reference float32, bfloat16, ms |"
-    )
+    print("| network | parameters, M | GMACs | ms | folded | reference |")
     print("|---|---|---|---|---|---|")
-    names = options.names or [*SHOWN, *HYBRIDS]
-    for name in names:
-        words: dict[str, Any] = HYBRIDS.get(name, {})
-        model = build("hybrid" if name in HYBRIDS else name, words).eval().requires_grad_(False)
-        assert name in MODELS or name in HYBRIDS
-        size = int(model.image_size)  # pyright: ignore
-        count = sum(p.numel() for p in model.parameters()) / 1e6
-        cost = gmacs(model, size)
-        models = [model.to(memory_format=torch.channels_last)]
-        if name in REFERENCES:
-            models.append(REFERENCES[name]().eval())
-        images = torch.randn(options.batch, 3, size, size)
-        images = images.to(memory_format=torch.channels_last)
-        single = shortest(models, images, torch.float32, options.repeat)
-        half = shortest(models, images, torch.bfloat16, options.repeat)
-        reference = f"{single[1]:.1f}, {half[1]:.1f}" if len(models) > 1 else "-"
-        print(
-            f"| {name} | {count:.1f} | {cost:.2f} | {single[0]:.1f} | {half[0]:.1f} "
-            f"| {reference} |",
-            flush=True,
-        )
+    for name in options.names or [*SHOWN, *HYBRIDS]:
+        print(row(name, options.batch, options.repeat), flush=True)
+
+
+def row(name: str, batch: int, repeat: int) -> str:
+    """One line of the table. Raises ConfigError for an unknown name."""
+    words = HYBRIDS.get(name)
+    model = build(name, {}) if words is None else build("hybrid", words)
+    model = model.eval().requires_grad_(False)
+    size = int(model.image_size)  # pyright: ignore
+    count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    cost = gmacs(model, size)
+    models = {"": model}
+    if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        models["folded"] = for_inference(model)
+    models |= {of: make().eval() for of, make in REFERENCES.get(name, {}).items()}
+    for each in models.values():
+        each.requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore
+    images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
+    times = [
+        shortest(list(models.values()), images, dtype, repeat)
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    taken = {
+        of: f"{single:.1f}, {half:.1f}" for of, single, half in zip(models, *times, strict=True)
+    }
+    own, folded = taken.pop(""), taken.pop("folded", "-")
+    references = "; ".join(f"{of} {ms}" for of, ms in taken.items()) or "-"
+    return f"| {name} | {count:.1f} | {cost:.2f} | {own} | {folded} | {references} |"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .calibrate import calibrate
+from .data import data
+from .extract import extract
 from .terminal import ERROR, error_line, guarded
+from .train import train
 
 
 class Device(str, Enum):
@@ -29,6 +33,11 @@ class Decoder(str, Enum):
 
 class ExportFormat(str, Enum):
     onnx = "onnx"
+
+
+class Engine(str, Enum):
+    local = "local"
+    ray = "ray"
 
 
 class _OneLineErrors(TyperGroup):
@@ -63,6 +72,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data, name="data")
+app.command()(extract)
+app.command()(train)
+app.command()(calibrate)
 
 
 def _version(wanted: bool) -> None:
@@ -144,7 +157,9 @@ def scan(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Faces judged together: less needs less memory (default: 32)."),
+        typer.Option(
+            help="Faces judged together: less needs less memory (default: 4 a core, 32 on a GPU)."
+        ),
     ] = None,
     longest_side: Annotated[
         int | None,
@@ -411,5 +426,193 @@ def export(
 
         assert file_format is ExportFormat.onnx  # the only one
         return run(checkpoint, out=out)
+
+    return guarded(command)
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other than this machine's needs --token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")] = 8000,
+    detector: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="Shipped detector or checkpoint file.")
+    ] = "default",
+    device: Annotated[Device | None, typer.Option(help="Where to compute (default: auto).")] = None,
+    max_upload_mb: Annotated[
+        int,
+        typer.Option(help="Largest file taken, in MB; waiting files lie in a temporary folder."),
+    ] = 1024,
+    queue: Annotated[int, typer.Option(help="How many files may wait.")] = 8,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DEEPFAKE_TOKEN",
+            help="Ask for this: the browser's password, or a bearer token. 16 characters or more.",
+        ),
+    ] = None,
+) -> int:
+    """Open a web page on this machine: drop files, watch progress, read reports. And an API.
+
+    Files stay in a private temporary folder until they are examined, reports until the end; then
+    everything is removed. Needs the extra `serve`: pip install 'deepfake\\[serve]'.
+
+    \b
+    Examples:
+      deepfake serve
+      deepfake serve --port 9000 --max-upload-mb 4096
+      DEEPFAKE_TOKEN=$(openssl rand -hex 16) deepfake serve --host 0.0.0.0
+
+    \b
+    Exit status:
+      0  ended by Ctrl-C or SIGTERM
+      2  an error: the address cannot be had, the detector cannot be loaded
+    """
+    overrides = {
+        "host": host,
+        "port": port,
+        "max_upload_mb": max_upload_mb,
+        "queue": queue,
+        "token": token,
+    }
+
+    def command() -> int:
+        from .serve import run
+
+        return run(overrides, detector=detector, device=device and device.value)
+
+    return guarded(command)
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET",
+            help="A layout (ffpp, celebdf, dfdc, dfdc-preview, real-fake, ...), or a manifest.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
+    root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the files are; with a manifest also an address (s3://, gs://, memory://).",
+        ),
+    ] = None,
+    detector: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="Shipped detector or checkpoint file.")
+    ] = "default",
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test only (default: all files).")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="How many frames to look at, evenly spaced (default: 32).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Files examined at once (default: one per core).")
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="This machine, or a cluster through Ray.")
+    ] = Engine.local,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The cluster's (default: one is started here)."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also examine again what failed before.")
+    ] = False,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness", help="Also recompressed, at half size, with noise, cropped: 7 x longer."
+        ),
+    ] = False,
+    allow_leak: Annotated[
+        bool,
+        typer.Option("--allow-leak", help="Score people seen in training; every table says so."),
+    ] = False,
+    from_csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Score these predictions (file, probability) instead."),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress on stderr; errors remain.")
+    ] = False,
+) -> int:
+    """Measure a detector on a data set, the way the literature does. Needs the extra `evaluate`.
+
+    Every file's result is kept as it finishes: interrupted or killed, the same command goes on.
+    RUN gets summary.json, summary.md, plots, the worst mistakes, tables in Parquet, submission.csv.
+
+    \b
+    Examples:
+      deepfake evaluate ffpp --root FaceForensics++ --split test --out runs/ffpp
+      deepfake evaluate manifest.csv --root s3://bucket/videos --out runs/cloud --engine ray
+      deepfake evaluate dfdc --root DFDC/test --from-csv theirs.csv --out runs/theirs
+
+    \b
+    Exit status:
+      0    finished, every file has an answer (an abstention is one)
+      1    finished, but files failed: --retry-failed examines them again
+      2    an error: wrong usage, a leak, a run of something else in RUN
+      130  interrupted; the same command goes on where it stopped
+    """
+
+    def command() -> int:
+        from .evaluate import run
+
+        return run(
+            dataset,
+            out=out,
+            root=root,
+            detector=detector,
+            split=split,
+            frames=frames,
+            workers=workers,
+            engine=engine.value,
+            ray_address=ray_address,
+            retry_failed=retry_failed,
+            robustness=robustness,
+            allow_leak=allow_leak,
+            from_csv=from_csv,
+            quiet=quiet,
+        )
+
+    if ray_address is not None and engine is not Engine.ray:
+        raise typer.BadParameter("--ray-address needs --engine ray.")
+    if from_csv is not None and robustness:
+        raise typer.BadParameter("--from-csv and --robustness exclude each other.")
+    return guarded(command)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Folders written by deepfake evaluate, two or more."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> int:
+    """Compare detectors on the files that all of them judged, with p-values.
+
+    Each difference is measured on the same bootstrap draws of whole clusters of files.
+
+    \b
+    Example:
+      deepfake compare runs/mine runs/theirs
+
+    \b
+    Exit status:
+      0  compared
+      2  an error: not a run, or nothing in common
+    """
+
+    def command() -> int:
+        from .compare import run
+
+        return run(runs, as_json=as_json)
 
     return guarded(command)

@@ -77,7 +77,9 @@ def _devices() -> list[Finding]:
         device = choose_device("auto")
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         dtype = str(autocast_dtype(device)).removeprefix("torch.")
-        return f"{name} in {dtype}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+        return (
+            f"{name}, at best {dtype}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+        )
 
     return [_checked("device", "auto", describe)]
 

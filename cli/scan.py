@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import forensics
 from forensics import Report, ScanConfig
@@ -18,6 +18,7 @@ from forensics.report.signature import Signer
 from forensics.structures import ABSTENTION_LABELS
 
 from .inputs import expand
+from .settings import merged, read_yaml
 from .show import Screen, as_table
 from .terminal import ERROR, emit, error_line, interrupted
 
@@ -151,38 +152,10 @@ def exit_status(labels: Mapping[str, int], errors: int) -> int:
 
 def effective_config(file: Path | None, overrides: Mapping[str, Any]) -> ScanConfig:
     """Defaults, then the YAML file's keys, then the options that were given (None: not given)."""
-    mapping = _read_yaml(file) if file is not None else {}
+    mapping = read_yaml(file) if file is not None else {}
     if file is not None:
         load_config(ScanConfig, mapping, str(file))  # so that its own mistakes bear its name
-    return load_config(ScanConfig, _merged(mapping, overrides), "command line")
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content: object = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: the configuration cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid YAML: {error}") from error
-    if content is None:  # an empty file: all defaults
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: expected settings as `key: value`, one per line")
-    return {str(key): value for key, value in cast("dict[object, object]", content).items()}
-
-
-def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overrides.items():
-        if isinstance(value, Mapping):
-            below = _merged(merged.get(key) or {}, cast("Mapping[str, Any]", value))
-            if below:
-                merged[key] = below
-        elif value is not None:
-            merged[key] = value
-    return merged
+    return load_config(ScanConfig, merged(mapping, overrides), "command line")
 
 
 def _scan_one(

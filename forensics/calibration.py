@@ -1,4 +1,5 @@
-"""From scores to probabilities (Platt scaling) and from probabilities to thresholds; pure.
+"""From scores to probabilities (Platt scaling, temperature, isotonic regression) and from
+probabilities to thresholds; pure.
 
 Legend: N scored tracks or videos; label 1 is fake, 0 is real.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,9 +32,89 @@ class Platt:
             raise ValueError("a calibration needs a finite scale above 0 and a finite offset")
 
 
-def apply(platt: Platt, logits: ArrayLike) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isotonic:
+    """probability of fake = the straight line between knots (logit, probability), level beyond the
+    first and the last. Logits ascend; probabilities never fall, and lie in 0..1 without the ends:
+    no finite number of videos proves certainty."""
+
+    logits: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        x, p = np.asarray(self.logits), np.asarray(self.probabilities)
+        if not (len(x) == len(p) > 0 and np.isfinite(x).all() and (np.diff(x) > 0).all()):
+            raise ValueError("knots need as many probabilities as finite, ascending logits")
+        if not ((p > 0).all() and (p < 1).all() and (np.diff(p) >= 0).all()):
+            raise ValueError("probabilities of knots lie between 0 and 1 and never fall")
+
+
+Calibration = Platt | Isotonic
+
+
+def apply(calibration: Calibration, logits: ArrayLike) -> NDArray[np.float64]:
     """Uncalibrated logits of any shape -> calibrated probabilities of fake, float64 in 0..1."""
-    return _sigmoid(platt.scale * np.asarray(logits, dtype=np.float64) + platt.offset)
+    x = np.asarray(logits, dtype=np.float64)
+    if isinstance(calibration, Isotonic):
+        return np.interp(x, calibration.logits, calibration.probabilities)
+    return _sigmoid(calibration.scale * x + calibration.offset)
+
+
+def fit_temperature(
+    scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None
+) -> Platt:
+    """Fit probability = sigmoid(score / temperature): the scale is 1 / temperature, the offset 0.
+
+    Input, targets and errors are those of `fit_platt`. It leaves probability 0.5 where the network
+    put it: one number to fit, for when there are few videos.
+
+    Source: Guo et al., "On calibration of modern neural networks", 2017.
+    """
+    from scipy.optimize import brentq  # pyright: ignore  (here: a scan never needs it)
+
+    x, y = _checked(scores, labels)
+    w = _weights(x, weights)
+    target = _targets(y, w)
+
+    def slope(scale: float) -> float:  # of the cross-entropy, which is convex in the scale
+        return float(np.sum(w * x * (_sigmoid(scale * x) - target)))
+
+    if slope(0.0) >= 0:
+        raise ValueError("fakes do not score above reals on these data: nothing to calibrate")
+    high = 1.0 / max(1e-12, float(np.abs(x).max()))
+    while slope(high) < 0:  # ends: the targets are soft
+        high *= 2
+    root = cast("float", brentq(slope, 0.0, high, xtol=1e-14))
+    return Platt(scale=float(root), offset=0.0)
+
+
+def fit_isotonic(
+    scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None
+) -> Isotonic:
+    """Fit the map that never falls and lies nearest to the labels in the mean of squares.
+
+    Input and errors are those of `fit_platt`. Each level of the map is kept within Platt's targets,
+    away from 0 and 1. It bends to any shape, and to chance where videos are few.
+
+    Source: Zadrozny and Elkan, "Transforming classifier scores into accurate multiclass probability
+    estimates", 2002.
+    """
+    from scipy.optimize import isotonic_regression  # pyright: ignore
+
+    x, y = _checked(scores, labels)
+    w = _weights(x, weights)
+    target = _targets(y, w)
+    knots, inverse = np.unique(x, return_inverse=True)
+    total = np.bincount(inverse, weights=w)
+    mean = np.bincount(inverse, weights=w * y) / total
+    fitted: NDArray[np.float64] = cast("Any", isotonic_regression(mean, weights=total)).x
+    levels = np.minimum(np.maximum(fitted, target.min()), target.max())
+    if levels[-1] <= levels[0]:
+        raise ValueError("fakes do not score above reals on these data: nothing to calibrate")
+    # The ends of each level carry it; what lies between is on the same line.
+    bends = np.diff(levels) > 0
+    kept = np.append(True, bends) | np.append(bends, True)
+    return Isotonic(logits=tuple(knots[kept].tolist()), probabilities=tuple(levels[kept].tolist()))
 
 
 def fit_platt(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> Platt:
@@ -49,11 +131,8 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = 
     method as in Lin, Lin and Weng, "A note on Platt's probabilistic outputs", 2007.
     """
     x, y = _checked(scores, labels)
-    w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)
-    if w.shape != x.shape or not np.all(np.isfinite(w) & (w > 0)):
-        raise ValueError("weights must be finite, above 0 and one per score")
-    fakes, reals = float(w[y == 1].sum()), float(w[y == 0].sum())
-    target = np.where(y == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
+    w = _weights(x, weights)
+    target = _targets(y, w)
     # Scores in units of their spread: Newton is then as well conditioned as the data allow.
     centre, spread = float(x.mean()), float(x.std())
     if spread <= 1e-12 * max(1.0, abs(centre)):
@@ -62,6 +141,16 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = 
     if slope <= 0:
         raise ValueError("fakes do not score above reals on these data: nothing to calibrate")
     return Platt(scale=slope / spread, offset=shift - slope * centre / spread)
+
+
+def class_weights(labels: ArrayLike) -> NDArray[np.float64]:
+    """(N,) weights that add up to N and under which both classes count the same.
+
+    The share of fakes in a data set is nobody's base rate. `labels` (N,) are 0 and 1, both occur.
+    """
+    y = np.asarray(labels)
+    counts = np.bincount(y, minlength=2).astype(np.float64)
+    return (len(y) / 2 / counts)[y]
 
 
 def choose_thresholds(
@@ -102,6 +191,19 @@ def _smallest_above(
     higher = observed[observed > below]
     upper = float(higher.min()) if len(higher) else end
     return max(float(below + upper) / 2, float(np.nextafter(below, end)))
+
+
+def _weights(x: NDArray[np.float64], weights: ArrayLike | None) -> NDArray[np.float64]:
+    w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)
+    if w.shape != x.shape or not np.all(np.isfinite(w) & (w > 0)):
+        raise ValueError("weights must be finite, above 0 and one per score")
+    return w
+
+
+def _targets(y: NDArray[np.int64], w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Platt's, instead of 0 and 1."""
+    fakes, reals = float(w[y == 1].sum()), float(w[y == 0].sum())
+    return np.where(y == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
 
 
 def _newton(

@@ -27,7 +27,7 @@ from safetensors.torch import save as dump_safetensors
 from torch import Tensor, nn
 
 from forensics import onnx_file
-from forensics.calibration import Platt
+from forensics.calibration import Calibration
 from forensics.config import load_config
 from forensics.errors import CheckpointError, ConfigError
 from forensics.models import build
@@ -57,13 +57,16 @@ class Card:
     preprocessing: Preprocessing
     labels: Mapping[str, str] = field(default_factory=lambda: dict(LABELS))
     aggregation: Literal["mean"] = "mean"  # of the frames' logits, over a track
-    calibration: Platt  # of the aggregated logit; a frame's probability uses the same map
+    calibration: Calibration  # of the aggregated logit; a frame's probability uses the same map
     thresholds: Thresholds
     evidence: EvidenceRules  # when a face is sufficiently seen
     training_data: str  # which material, in words
     manifest_sha256: str  # of the manifest it was trained from
+    training_manifest: str = ""  # that manifest's file name, where it lies beside the checkpoint
     metrics: Mapping[str, float | tuple[float, ...] | str]  # measured on held-out data
     licence: str  # of the weights
+    # Whether bfloat16 was seen to move no probability by 0.01; without that, float32 everywhere.
+    bfloat16: bool = False
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -106,11 +109,6 @@ def load_checkpoint(
         card, model = _restore_onnx(data, str(path))
     else:
         card, model = _restore(data, str(path))
-    for part in model.modules():
-        # efficientnet-pytorch's activation saves memory in training and costs a fifth of a scan.
-        plain = getattr(part, "set_swish", None)
-        if callable(plain):
-            plain(memory_efficient=False)
     # Kernels in the memory order of their input (see preprocess): the faster one for convolutions.
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore
     return Checkpoint(card=card, model=model, sha256=hashlib.sha256(data).hexdigest(), path=path)
@@ -142,6 +140,24 @@ def save_checkpoint(path: Path, model: nn.Module, card: Card, *, half: bool = Tr
     _restore(data, str(path))  # what could not be loaded again is not written
     write_whole(path, data)
     return card
+
+
+def replace_card(source: Path, target: Path, card: Card) -> None:
+    """Write the weights of `source`, bit for bit, to `target` under another card; they may be one
+    file. Whole or not at all. Raises CheckpointError."""
+    if source.suffix == ".onnx" or target.suffix != ".safetensors":
+        raise CheckpointError(
+            f"{target}: cards are replaced in .safetensors checkpoints; export the result again"
+        )
+    try:
+        tensors = parse_safetensors(source.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{source}: cannot be read: {error.strerror}") from error
+    card = replace(card, weights_sha256=weights_sha256(tensors))
+    text = json.dumps(asdict(card), sort_keys=True, allow_nan=False)
+    data = dump_safetensors(tensors, metadata={CARD_KEY: text})
+    _restore(data, str(target))  # what could not be loaded again is not written
+    write_whole(target, data)
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:

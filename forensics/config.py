@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar, cast
+import difflib
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, cast, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -16,7 +19,7 @@ _LONGEST_S = 1e7  # 116 days, far inside what clocks, sockets and resource limit
 _MOST_POSITIONS = 500_000  # as JSON 13 MB at most, and a message to the decoder may have 16
 
 
-def _require_within(config: object, **ranges: tuple[float, float]) -> None:
+def require_within(config: object, **ranges: tuple[float, float]) -> None:
     """Raises ValueError unless each named value is a number inside its range, or None by default.
 
     A range of ints asks for a whole number. Its upper end is no wish but what still works: beyond
@@ -52,7 +55,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         # Too many for one file is a limit's business (`Limits.max_frames`), not a wrong setting.
-        _require_within(
+        require_within(
             self,
             frames=(1, 2**31 - 1),
             fps=(1e-4, 1e12),
@@ -81,7 +84,7 @@ class Limits:
     max_faces: int = 64  # per frame; the most probable are kept
 
     def __post_init__(self) -> None:
-        _require_within(
+        require_within(
             self,
             wall_s=(1e-3, _LONGEST_S),
             cpu_s=(1e-3, _LONGEST_S),
@@ -102,11 +105,11 @@ class FacesConfig:
 
     longest_side: int = 640  # frames are scaled down to this for detection
     min_face_px: int = 20  # at detection scale: MTCNN's own smallest
-    batch_frames: int = 16  # frames detected together
+    batch_frames: int = 16  # frames held and detected together
 
     def __post_init__(self) -> None:
         # MTCNN's own smallest face is 20 pixels: below that a frame cannot hold one.
-        _require_within(
+        require_within(
             self, longest_side=(20, 65_536), min_face_px=(1, 65_536), batch_frames=(1, 4096)
         )
 
@@ -122,13 +125,65 @@ class ScanConfig:
     limits: Limits = field(default_factory=Limits)
     faces: FacesConfig = field(default_factory=FacesConfig)
     device: str = "auto"
-    batch_size: int = 32  # faces per forward pass
+    batch_size: int | None = None  # faces per forward pass; None: 4 per CPU core, 32 on a GPU
     threshold: float | None = None  # replaces the card's threshold for likely_fake
 
     def __post_init__(self) -> None:
-        _require_within(self, batch_size=(1, 2**20), threshold=(0.0, 1.0))
+        require_within(self, batch_size=(1, 2**20), threshold=(0.0, 1.0))
         if self.threshold in (0, 1):
             raise ValueError(f"threshold must lie between 0 and 1, not at {self.threshold}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeConfig:
+    """Where the web page listens and what it accepts."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    host: str = "127.0.0.1"  # this machine alone
+    port: int = 8000  # 0: any free one
+    max_upload_mb: int = 1024  # ten minutes of 4K from a phone; the temporary folder holds it
+    queue: int = 8  # files that may wait; each may take max_upload_mb of disk
+    token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        require_within(self, port=(0, 65_535), max_upload_mb=(1, 2**20), queue=(1, 1000))
+        if self.token is not None and not re.fullmatch(r"[!-~]{16,256}", self.token):
+            raise ValueError("token must be 16 to 256 visible ASCII characters, none of them blank")
+        if self.token is None and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host!r} is open to other machines: give a token as well (16 "
+                "characters or more), or listen on 127.0.0.1"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name: only this one is certain to mean this machine
+        return host == "localhost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractionConfig:
+    """How training crops are cut out of videos."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    frames: int = 32  # per video, evenly spaced, as in scanning
+    # Scanning cuts at 1.3: room to shift, turn and scale by a fifth, and for the context that
+    # blending needs (a tight crop has none).
+    margin: float = 1.8
+    size: int = 320  # at most: 1.3 of 1.8 of it is 231 px, what networks of 224 px look at
+    picture: Literal["jpg", "png"] = "jpg"
+    # Of JPEG, without chroma subsampling: the crop's own compression must not drown the video's.
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        require_within(
+            self, frames=(1, 4096), margin=(1.0, 10.0), size=(16, 4096), quality=(1, 100)
+        )
 
 
 def load_config(cls: type[T], mapping: Mapping[str, Any], source: str) -> T:
@@ -141,4 +196,22 @@ def load_config(cls: type[T], mapping: Mapping[str, Any], source: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
-        raise ConfigError(f"{source}: {where}: {first['msg']}") from error
+        unknown = first["type"] in ("unexpected_keyword_argument", "extra_forbidden")
+        hint = _nearest_key(cls, first["loc"]) if unknown else ""
+        raise ConfigError(f"{source}: {where}: {first['msg']}{hint}") from error
+
+
+def _nearest_key(cls: type[Any], path: Sequence[int | str]) -> str:
+    """`; did you mean lr?` for an unknown key at `path`, or the keys there are."""
+    for part in path[:-1]:
+        cls = get_type_hints(cls).get(str(part), object) if is_dataclass(cls) else object
+    if not is_dataclass(cls):
+        return ""
+    known = [each.name for each in fields(cls)]
+    return nearest(str(path[-1]), known)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean X?` where a known name is near, else `; known: A, B, C`."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"

@@ -5,7 +5,9 @@ ForensicsError
 ├── CheckpointError   weights, card and network do not belong together
 ├── ConfigError       an option or a configuration key is wrong
 ├── ManifestError     a data set's list of files is wrong
-└── ReportError       a report cannot be read, signed or compared
+├── TrainingError     a training run cannot start, or cannot go on
+├── ReportError       a report cannot be read, signed or compared
+└── ScanCancelled     a scan was ended from outside, see `forensics.video.cancellation`
 """
 
 from __future__ import annotations
@@ -39,5 +41,13 @@ class ManifestError(ForensicsError):
     """A manifest names something that does not exist or contradicts itself."""
 
 
+class TrainingError(ForensicsError):
+    """A training run cannot start or go on; the text says what is kept and how to continue."""
+
+
 class ReportError(ForensicsError):
     """A report cannot be read, signed or compared."""
+
+
+class ScanCancelled(ForensicsError):
+    """A scan was ended on request: there is no report, and nothing is wrong with the file."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from forensics.config import FacesConfig
+from forensics.runtime import Workers
 from forensics.structures import Face
 
 # Probability needed to pass each of the three stages. The first two are MTCNN's own. The last
@@ -38,6 +39,9 @@ _STEP_OVERLAP, _FRAME_OVERLAP = 0.5, 0.7
 _PYRAMID_FACTOR = 0.709  # step of the picture pyramid: the paper's; each step halves the area
 _FIRST_SIDE, _SECOND_SIDE, _THIRD_SIDE = 12, 24, 48  # what the three networks look at, in pixels
 _CHUNK = 512  # candidates per forward pass: bounds memory on pictures full of false candidates
+# Frames that one core looks at together: what stays in its cache. CPU seconds of 32 frames of
+# 640 x 360: 1.3 by fours, 1.4 by eights, 1.8 at once.
+_CORE_FRAMES = 4
 
 _Found = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -57,8 +61,17 @@ class MtcnnDetector:
     to hold a face of `config.min_face_px` at detection scale has no face: an answer, not an error.
     """
 
-    def __init__(self, config: FacesConfig, *, max_faces: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: FacesConfig,
+        *,
+        max_faces: int,
+        device: str = "cpu",
+        workers: Workers | None = None,
+    ) -> None:
+        """`workers` share the frames of one call; the caller closes them."""
         self._config = config
+        self._workers = workers
         self._max_faces = max_faces
         self._device = torch.device(device)
         # Imported here: it brings torchvision, which other users of this module do not need. By
@@ -79,19 +92,43 @@ class MtcnnDetector:
 
         Raises ValueError where a frame is not a uint8 picture.
         """
-        faces: list[list[Face]] = [[] for _ in frames]
-        by_size: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
-        for position, frame in enumerate(frames):
-            small = shrink(as_rgb(frame), self._config.longest_side)
-            if min(small.shape[:2]) >= self._config.min_face_px:
-                by_size.setdefault(small.shape[:2], []).append((position, small))
-        for small_hw, members in by_size.items():
-            for start in range(0, len(members), self._config.batch_frames):
-                batch = members[start : start + self._config.batch_frames]
-                found = self._run(np.stack([small for _, small in batch]))
-                for (position, _), (boxes, points) in zip(batch, found, strict=True):
-                    full_hw = frames[position].shape[:2]
-                    faces[position] = to_faces(boxes, points, small_hw, full_hw)[: self._max_faces]
+        pictures = [as_rgb(frame) for frame in frames]
+        return self.detect_small(pictures, [frame.shape[:2] for frame in frames])
+
+    def detect_small(
+        self, pictures: Sequence[NDArray[np.uint8]], full_hws: Sequence[tuple[int, ...]]
+    ) -> list[list[Face]]:
+        """`detect` for RGB pictures that may have been scaled down elsewhere, as `shrink` does it.
+
+        `full_hws`: height and width of the frames that they were, in whose pixels the boxes are.
+        """
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for position, picture in enumerate(pictures):
+            by_size.setdefault(picture.shape, []).append(position)
+        together = self._config.batch_frames
+        if self._device.type == "cpu":
+            together = min(together, _CORE_FRAMES)
+        batches = [
+            positions[start : start + together]
+            for positions in by_size.values()
+            for start in range(0, len(positions), together)
+        ]
+
+        def look(batch: list[int]) -> list[list[Face]]:
+            side = self._config.longest_side
+            small = np.stack([shrink(pictures[position], side) for position in batch])
+            if min(small.shape[1:3]) < self._config.min_face_px:
+                return [[] for _ in batch]
+            return [
+                to_faces(boxes, points, small.shape[1:3], full_hws[position])[: self._max_faces]
+                for position, (boxes, points) in zip(batch, self._run(small), strict=True)
+            ]
+
+        found = map(look, batches) if self._workers is None else self._workers.map(look, batches)
+        faces: list[list[Face]] = [[] for _ in pictures]
+        for batch, faces_of_batch in zip(batches, found, strict=True):
+            for position, faces_of_frame in zip(batch, faces_of_batch, strict=True):
+                faces[position] = faces_of_frame
         return faces
 
     def _run(self, batch: NDArray[np.uint8]) -> list[_Found]:

@@ -44,11 +44,6 @@ def write(model: nn.Module, size: int) -> bytes:
     """The network as an ONNX graph with a free batch size; input `images`, output `logits`."""
     _library("onnx")  # the exporter would say so late and in its own way
     network = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    for part in network.modules():
-        # efficientnet-pytorch's memory-saving activation is opaque to the exporter.
-        plain = getattr(part, "set_swish", None)
-        if callable(plain):
-            plain(memory_efficient=False)
     buffer: Any = io.BytesIO()  # the stub knows paths alone
     with warnings.catch_warnings():
         # The tracer tells of every shape that it takes for constant (they are), and that it will

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -40,23 +40,22 @@ from forensics.structures import (
     VideoInfo,
 )
 from forensics.verdict import abstain, decide
-from forensics.video import dismiss, open_video, prestart
+from forensics.video import Cancellation, dismiss, open_video, prestart
 
 if TYPE_CHECKING:
     import torch
 
     from forensics.checkpoint import Checkpoint
     from forensics.faces import FaceDetector
+    from forensics.runtime import Workers
 
-# Stage ("loading", "looking", "scoring"), done, total.
+# Stage ("loading", "looking", "scoring"; "explaining" where evidence is kept), done, total.
 OnProgress = Callable[[str, int, int], None]
 
-# Full-resolution frames held at once: five of 4K, sixteen of 1080p.
-_BATCH_BYTES = 128 * 2**20
 # People and faces of each with heat maps: what a reader can take in, and about a second of time.
 _EXPLAINED_PEOPLE, _EXPLAINED_FACES = 6, 3
-# Crops of one file: 7000 faces of 224 px. A crowd in 4096 frames would be 39 GB.
-_CROP_BYTES = 2**30
+# Crops of one file: 4800 faces of 384 px. A crowd in 4096 frames would be 100 GB.
+_CROP_BYTES = 2**31
 
 
 def scan(
@@ -83,9 +82,12 @@ class _Stages:
     """What `Scanner._load` made ready, once for all files."""
 
     checkpoint: Checkpoint
+    scorer: Checkpoint  # the same with its network made faster
     faces: FaceDetector
     device: torch.device
     dtype: torch.dtype
+    workers: Workers | None
+    batch_size: int
 
 
 @dataclass(slots=True)
@@ -128,7 +130,18 @@ class Scanner:
         """Stop the threads and the decoder process that stands by."""
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
+        if not self._stages.cancelled() and self._stages.exception() is None:
+            workers = self._stages.result().workers
+            if workers is not None:
+                workers.close()
         dismiss()
+
+    @property
+    def detector(self) -> DetectorFacts:
+        """Which detector judges; waits for it. Raises CheckpointError or ConfigError."""
+        checkpoint = self._stages.result().checkpoint
+        card, weights = checkpoint.card, checkpoint.sha256
+        return DetectorFacts(name=card.name, version=card.version, sha256=weights)
 
     def scan(
         self,
@@ -136,20 +149,30 @@ class Scanner:
         *,
         on_progress: OnProgress | None = None,
         last: bool = False,
+        cancellation: Cancellation | None = None,
         keep_evidence: bool = False,
     ) -> Report:
-        """Examine one file; see `forensics.scan`. `last` says that no other will follow."""
+        """Examine one file; see `forensics.scan`. `last` says that no other will follow.
+
+        Raises ScanCancelled once another thread calls `cancellation.cancel()`.
+        """
         started, clock = datetime.now(timezone.utc), Clock()
-        report_progress = on_progress or _silent
+        cancellation = cancellation or Cancellation()
         path, looked, digest = Path(path), _Looked(), None
+
+        def report_progress(stage: str, done: int, total: int) -> None:
+            cancellation.check()
+            (on_progress or _silent)(stage, done, total)
+
         try:
             require_stored(path)
             digest = self._pool.submit(file_sha256, path, self._closing)
-            self._look(path, looked, clock, report_progress)
+            self._look(path, looked, clock, report_progress, cancellation)
             if not last:
                 prestart(self._config.decoder)  # loads its library while this file is scored
             verdict = self._judge(looked, clock, report_progress)
         except MediaError as error:
+            cancellation.check()  # then it is the decoder's end that was asked for
             verdict = abstain(cast("AbstentionLabel", error.label), str(error))
         stages = self._stages.result()
         dtype = str(stages.dtype).removeprefix("torch.")
@@ -157,18 +180,20 @@ class Scanner:
             sha256, num_bytes = digest.result() if digest else (None, None)
         evidence = None
         if keep_evidence:
+            report_progress("explaining", 0, 1)
             with clock.stage("evidence"):
                 evidence = _evidence(path, verdict, stages, readable=digest is not None)
-        card, weights = stages.checkpoint.card, stages.checkpoint.sha256
+            report_progress("explaining", 1, 1)
         return Report(
             path=str(path),
             sha256=sha256,
             info=looked.info,
             stats=looked.stats,
             verdict=verdict,
-            detector=DetectorFacts(name=card.name, version=card.version, sha256=weights),
+            detector=self.detector,
             software=software_versions(),
-            config=asdict(self._config) | {"device": str(stages.device), "dtype": dtype},
+            config=asdict(self._config)
+            | {"device": str(stages.device), "dtype": dtype, "batch_size": stages.batch_size},
             started=started.isoformat(timespec="seconds"),
             ended=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             num_bytes=num_bytes,
@@ -189,10 +214,11 @@ class Scanner:
         with clock.stage("score"):
             scores = score_tracks(
                 tracks,
-                stages.checkpoint,
-                batch_size=self._config.batch_size,
+                stages.scorer,
+                batch_size=stages.batch_size,
                 device=stages.device,
                 dtype=stages.dtype,
+                workers=stages.workers,
                 on_progress=lambda done, total: on_progress("scoring", done, total),
             )
         return decide(
@@ -206,19 +232,33 @@ class Scanner:
             limits_of_trust=looked.pictures.doubts(),
         )
 
-    def _look(self, path: Path, looked: _Looked, clock: Clock, on_progress: OnProgress) -> None:
+    def _look(
+        self,
+        path: Path,
+        looked: _Looked,
+        clock: Clock,
+        on_progress: OnProgress,
+        cancellation: Cancellation,
+    ) -> None:
         """Decode and find faces. Frames are dropped batch by batch, crops are kept.
 
         `looked` keeps what was learned when a MediaError ends this early.
         """
+        from forensics.observations import batches
+
         config, done = self._config, 0
         with clock.stage("open"):
-            session = open_video(path, decoder=config.decoder, limits=config.limits)
+            session = open_video(
+                path,
+                decoder=config.decoder,
+                limits=config.limits,
+                cancellation=cancellation,
+            )
         with session:
             looked.info = session.info
             positions = _positions(config, session.info, path)
             frames = session.frames(positions)
-            for batch in _batches(frames, config.faces.batch_frames, clock):
+            for batch in batches(_timed(frames, clock), config.faces.batch_frames):
                 if not self._stages.done():
                     on_progress("loading", 0, len(positions))
                 with clock.stage("load"):
@@ -242,7 +282,9 @@ class Scanner:
         """Everything that needs torch; in the background, and given up when the scanner closes."""
         from forensics.checkpoint import Checkpoint, load_checkpoint
         from forensics.faces import MtcnnDetector
-        from forensics.runtime import autocast_dtype, choose_device
+        from forensics.models.inference import for_inference
+        from forensics.runtime import choose_device, compute_workers
+        from forensics.scoring import faces_per_pass, precision
 
         config = self._config
         device = choose_device(config.device)
@@ -252,12 +294,21 @@ class Scanner:
             checkpoint.model.to(device)
         else:
             checkpoint = load_checkpoint(checkpoint, device=device)
+        workers = compute_workers(device)
+        faces = face_detector or MtcnnDetector(
+            config.faces,
+            max_faces=config.limits.max_faces,
+            device=str(device),
+            workers=workers,
+        )
         return _Stages(
             checkpoint=checkpoint,
-            faces=face_detector
-            or MtcnnDetector(config.faces, max_faces=config.limits.max_faces, device=str(device)),
+            scorer=replace(checkpoint, model=for_inference(checkpoint.model)),
+            faces=faces,
             device=device,
-            dtype=autocast_dtype(device),
+            dtype=precision(checkpoint.card, device),
+            workers=workers,
+            batch_size=faces_per_pass(config.batch_size, device),
         )
 
 
@@ -283,44 +334,24 @@ def _positions(config: ScanConfig, info: VideoInfo, path: Path) -> NDArray[np.fl
     return positions
 
 
-def _batches(frames: Iterator[Frame], most: int, clock: Clock) -> Iterator[list[Frame]]:
-    """At most `most` frames and about 128 MB at once: 16 frames of 4K would be 400 MB.
-
-    A batch is emptied when the next one is asked for, so that never two are held.
-    """
-    batch: list[Frame] = []
+def _timed(frames: Iterator[Frame], clock: Clock) -> Iterator[Frame]:
+    """The same frames; the wait for the child, which decodes ahead, counts as decoding."""
     while True:
-        with clock.stage("decode"):  # the wait for the child, which decodes ahead
+        with clock.stage("decode"):
             frame = next(frames, None)
-        if frame is not None:
-            batch.append(frame)
-        size = sum(member.pixels.nbytes for member in batch)
-        full = len(batch) >= most or size + size // max(len(batch), 1) > _BATCH_BYTES
-        if batch and (full or frame is None):
-            yield batch
-            batch.clear()
         if frame is None:
             return
+        yield frame
 
 
 def _faces_of(batch: list[Frame], stages: _Stages, clock: Clock) -> list[Observation]:
-    from forensics.crops import cut, picture_area, square_box
+    from forensics.observations import observe
 
-    preprocessing = stages.checkpoint.card.preprocessing
+    cutting = stages.checkpoint.card.preprocessing
     with clock.stage("detect"):
         faces = stages.faces.detect([frame.pixels for frame in batch])
-    observations: list[Observation] = []
     with clock.stage("crop"):
-        for frame, found in zip(batch, faces, strict=True):
-            area = picture_area(frame.pixels) if found else (0, 0, 0, 0)
-            for face in found:
-                box = square_box(face.xyxy, preprocessing.margin, area)
-                crop = cut(frame.pixels, box, preprocessing.size)
-                seen = Observation(
-                    frame_index=frame.index, time_s=frame.time_s, face=face, crop=crop
-                )
-                observations.append(seen)
-    return observations
+        return observe(batch, faces, margin=cutting.margin, size=cutting.crop_size)
 
 
 def _host(device: torch.device) -> dict[str, str | int]:
@@ -343,10 +374,10 @@ def _evidence(path: Path, verdict: Verdict, stages: _Stages, *, readable: bool) 
 
 
 def _heat_maps(verdict: Verdict, stages: _Stages) -> tuple[list[HeatMap], str]:
-    from forensics.preprocess import normalise
+    from forensics.preprocess import look, normalise, unlook
     from forensics.saliency import heat_maps, method_of
 
-    model = stages.checkpoint.model
+    model, preprocessing = stages.checkpoint.model, stages.checkpoint.card.preprocessing
     method = method_of(model)
     if method is None:
         return [], "This detector gives no gradients, so there are no heat maps."
@@ -355,14 +386,16 @@ def _heat_maps(verdict: Verdict, stages: _Stages) -> tuple[list[HeatMap], str]:
         track = person.score.track
         most, least = extremes(person.score, _EXPLAINED_FACES)
         places = sorted({*most, *least})
-        x = normalise(track.crops[places], stages.checkpoint.card.preprocessing)
         try:
-            maps = heat_maps(model, x.to(stages.device)).numpy()
+            found = [
+                heat_maps(model, normalise(pictures, preprocessing).to(stages.device)).numpy()
+                for _, pictures in look(track.crops[places], preprocessing)
+            ]
         except RuntimeError as error:  # memory, mostly: gradients need several times a scan's
             reason = " ".join(str(error).split())[:200]
             return heat, f"Not all heat maps could be made: {reason}"
         heat += [
             HeatMap(person=track.id, place=place, heat=part)
-            for place, part in zip(places, maps, strict=True)
+            for place, part in zip(places, unlook(found, preprocessing), strict=True)
         ]
     return heat, method

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import random
 import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from forensics.errors import ConfigError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -57,6 +64,48 @@ def _cpu_multiplies_bfloat16() -> bool:
     # In PyTorch from 2.11 on; without it float32 is the safe answer.
     capabilities = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+class Workers:
+    """Threads that compute with one core each: many small passes at once instead of one large one
+    on all cores, whose threads wait for each other after every operation.
+
+    Measured on 4 cores of an AMD EPYC, CPU seconds in all: faces of 32 frames 2.4 on four OpenMP
+    threads, 1.3 on four workers; 32 crops of 224 px in bfloat16 1.0 and 0.6. Beside other busy
+    processes the waiting is worst: 21 s and 3 s for those 32 frames.
+    """
+
+    def __init__(self, num_threads: int) -> None:
+        """`num_threads`: 1 or more. Other threads keep their number of PyTorch threads."""
+        before = torch.get_num_threads()
+        all_there = threading.Barrier(num_threads + 1)
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="forensics-compute")
+        for _ in range(num_threads):
+            self._pool.submit(_compute_alone, all_there)
+        all_there.wait()
+        # PyTorch's setting is each thread's own, but later threads start with the last one set.
+        torch.set_num_threads(before)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """The results in the order of the items, each as soon as it and those before are there."""
+        return self._pool.map(function, items)
+
+    def close(self) -> None:
+        """Finish what has begun, forget the rest. May be called twice."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def compute_workers(device: torch.device) -> Workers | None:
+    """As many workers as PyTorch has threads here. None where they would not help: on a GPU, which
+    takes large batches, and where one thread was asked for, which may be the caller's own."""
+    num_threads = torch.get_num_threads()
+    return Workers(num_threads) if device.type == "cpu" and num_threads > 1 else None
+
+
+def _compute_alone(all_there: threading.Barrier) -> None:
+    torch.get_num_threads()  # a thread's first question undoes what was set before it
+    torch.set_num_threads(1)
+    all_there.wait()
 
 
 def device_name(device: torch.device) -> str:

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from forensics.models.cmt import CMT, CmtBlock
-from forensics.models.convit import ConViT, GatedPositionalAttention, relative_positions
+from forensics.models.convit import ConViT, GatedPositionalAttention
 from forensics.models.cross_efficient_vit import CrossEfficientViT
 from forensics.models.cvt import ConvEmbed, CvT
 from forensics.models.efficient_vit import EfficientViT
@@ -241,9 +241,9 @@ def _gradient_weighted(call: _Attended, gradient: Tensor) -> Tensor:
         # ConViT adds attention by position behind the call: what is explained is the mixture.
         layer = call.layer
         with torch.no_grad():
-            relative = relative_positions(layer.grid, weights.device)
-            relative = relative.to(layer.pos_proj.weight.dtype)
-            places = layer.pos_proj(relative).permute(2, 0, 1).softmax(dim=-1)  # (h, N, N)
+            rows, columns = layer.places()  # (h, G, G) each
+            places = torch.einsum("hij,hkl->hikjl", rows, columns)
+            places = places.reshape(len(rows), layer.grid**2, layer.grid**2)  # (h, N, N)
             gate = torch.sigmoid(layer.gating_param).view(1, -1, 1, 1)
         weights = (1 - gate) * weights + gate * places
         gradient = gradient / (1 - gate).clamp_min(1e-6)

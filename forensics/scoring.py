@@ -1,6 +1,6 @@
 """Tracks -> scores: crops of all tracks in batches through the network, calibrated once, here.
 
-Legend: B crops of one batch, S crop side in pixels, T faces of a track.
+Legend: B crops of one batch, C their side in pixels, S that of a view, T faces of a track.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from forensics import calibration
-from forensics.checkpoint import Checkpoint
+from forensics.checkpoint import Card, Checkpoint
 from forensics.errors import CheckpointError
-from forensics.preprocess import normalise
+from forensics.preprocess import look, normalise
+from forensics.runtime import Workers, autocast_dtype
 from forensics.structures import Track, TrackScore
+
+# Faces per forward pass where nobody asks for a number: four of 224 px stay in a core's cache.
+_CPU_FACES, _GPU_FACES = 4, 32
 
 
 def _mean(logits: NDArray[np.float64]) -> float:
@@ -33,28 +37,35 @@ def score_tracks(
     tracks: Sequence[Track],
     checkpoint: Checkpoint,
     *,
-    batch_size: int,
+    batch_size: int | None,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
+    workers: Workers | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[TrackScore]:
     """Score every face of every track; one TrackScore per track, in the order given.
 
     Crops must have been cut as the checkpoint's card says (ValueError otherwise); its model must be
-    on `device`. `dtype` other than float32 runs under autocast. `on_progress` gets (faces done,
-    faces in all) after each batch. Raises CheckpointError when the network answers with a value
-    that is not finite.
+    on `device`. `batch_size` as for `faces_per_pass`. `dtype` other than float32 runs under
+    autocast. `workers` take a batch each; the numbers are the same without. `on_progress` gets
+    (faces done, faces in all) after each batch.
+    Raises CheckpointError when the network answers with a value that is not finite.
     """
-    if batch_size < 1:
-        raise ValueError("batch_size must be at least 1")
+    together = faces_per_pass(batch_size, device)
     # Batches run across tracks: ten people seen twice cost one pass, not ten.
     places = [(track, t) for track in tracks for t in range(len(track.times_s))]
     logits = np.empty(len(places), dtype=np.float64)
-    for start in range(0, len(places), batch_size):
-        crops = np.stack([track.crops[t] for track, t in places[start : start + batch_size]])
-        logits[start : start + len(crops)] = _forward(crops, checkpoint, device, dtype)
+    starts = range(0, len(places), together)
+
+    def forward(start: int) -> NDArray[np.float64]:
+        crops = np.stack([track.crops[t] for track, t in places[start : start + together]])
+        return _forward(crops, checkpoint, device, dtype)
+
+    answers = map(forward, starts) if workers is None else workers.map(forward, starts)
+    for start, answer in zip(starts, answers, strict=True):
+        logits[start : start + len(answer)] = answer
         if on_progress is not None:
-            on_progress(start + len(crops), len(places))
+            on_progress(start + len(answer), len(places))
     if not np.all(np.isfinite(logits)):
         raise CheckpointError(f"{checkpoint.path}: the network gave a value that is not finite")
     ends = np.cumsum([len(track.times_s) for track in tracks])
@@ -62,17 +73,34 @@ def score_tracks(
     return [_score(track, part, checkpoint) for track, part in zip(tracks, parts, strict=True)]
 
 
+def precision(card: Card, device: torch.device) -> torch.dtype:
+    """bfloat16 where the device is faster with it and the detector was seen to bear it."""
+    return autocast_dtype(device) if card.bfloat16 else torch.float32
+
+
+def faces_per_pass(batch_size: int | None, device: torch.device) -> int:
+    """`batch_size`, or what suits the device where it is None. Raises ValueError below 1."""
+    if batch_size is None:
+        return _CPU_FACES if device.type == "cpu" else _GPU_FACES
+    if batch_size < 1:
+        raise ValueError("batch_size must be at least 1")
+    return batch_size
+
+
 def _forward(
     crops: NDArray[np.uint8], checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
 ) -> NDArray[np.float64]:
-    """(B, S, S, 3) uint8 -> (B,) float64 logits."""
-    x = normalise(crops, checkpoint.card.preprocessing).to(device)  # (B, 3, S, S)
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
-    ):
-        logits: Tensor = checkpoint.model(x)  # (B,)
-    return logits.to("cpu", torch.float64).numpy()
+    """(B, C, C, 3) uint8 -> (B,) float64 logits, the weighted mean over the views."""
+    total = np.zeros(len(crops), dtype=np.float64)
+    for weight, pictures in look(crops, checkpoint.card.preprocessing):
+        x = normalise(pictures, checkpoint.card.preprocessing).to(device)  # (B, 3, S, S)
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+        ):
+            logits: Tensor = checkpoint.model(x)  # (B,)
+        total += weight * logits.to("cpu", torch.float64).numpy()
+    return total
 
 
 def _score(track: Track, logits: NDArray[np.float64], checkpoint: Checkpoint) -> TrackScore:
@@ -88,7 +116,9 @@ def _score(track: Track, logits: NDArray[np.float64], checkpoint: Checkpoint) ->
     )
 
 
-def _interval(logits: NDArray[np.float64], platt: calibration.Platt) -> tuple[float, float] | None:
+def _interval(
+    logits: NDArray[np.float64], given: calibration.Calibration
+) -> tuple[float, float] | None:
     """95% interval of a track's probability by Student's t over its frames' logits, calibrated.
 
     It says how much the answer hangs on which frames were looked at, and is too narrow where
@@ -99,5 +129,5 @@ def _interval(logits: NDArray[np.float64], platt: calibration.Platt) -> tuple[fl
         return None
     reach = float(stdtrit(t - 1, 0.975)) * float(logits.std(ddof=1)) / math.sqrt(t)
     centre = float(logits.mean())
-    low, high = calibration.apply(platt, [centre - reach, centre + reach]).tolist()
+    low, high = calibration.apply(given, [centre - reach, centre + reach]).tolist()
     return low, high

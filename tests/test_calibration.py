@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import expit
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from forensics.calibration import Platt, apply, choose_thresholds, fit_platt
+from forensics.calibration import (
+    Isotonic,
+    Platt,
+    apply,
+    choose_thresholds,
+    class_weights,
+    fit_isotonic,
+    fit_platt,
+    fit_temperature,
+)
+
+Fit = Callable[..., "Isotonic | Platt"]
 
 
 def drawn(seed: int, count: int = 300) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -170,3 +184,76 @@ def test_logits_are_not_taken_for_probabilities(p: list[float]) -> None:
 def test_a_share_of_errors_lies_below_one() -> None:
     with pytest.raises(ValueError, match="share of errors"):
         choose_thresholds([0.1, 0.9], [0, 1], max_false_alarm=1.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_temperature_equals_logistic_regression_without_intercept(seed: int) -> None:
+    scores, labels = drawn(seed)
+    scores = scores + 3.0  # Guo et al. leave 0.5 where it is
+    weights = np.random.default_rng(9).uniform(0.1, 3, len(scores))
+    fakes, reals = weights[labels == 1].sum(), weights[labels == 0].sum()
+    target = np.where(labels == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
+    model = LogisticRegression(
+        C=1e12, solver="newton-cholesky", tol=1e-12, max_iter=1000, fit_intercept=False
+    )
+    model.fit(
+        np.concatenate((scores, scores))[:, None],
+        np.repeat([1, 0], len(scores)),
+        sample_weight=np.concatenate((weights * target, weights * (1 - target))),
+    )
+    found = fit_temperature(scores, labels, weights)
+    assert found.scale == pytest.approx(float(model.coef_[0, 0]), rel=1e-5)
+    assert found.offset == 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_isotonic_map_equals_scikit_learns_within_platts_targets(seed: int) -> None:
+    scores, labels = drawn(seed)
+    scores = np.round(scores)  # ties
+    weights = class_weights(labels)
+    found = fit_isotonic(scores, labels, weights)
+    half = len(labels) / 2
+    theirs = IsotonicRegression(
+        y_min=1 / (half + 2), y_max=(half + 1) / (half + 2), out_of_bounds="clip"
+    ).fit(scores, labels, sample_weight=weights)
+    grid = np.linspace(-25, 15, 401)
+    assert np.allclose(apply(found, grid), theirs.predict(grid))
+    assert len(found.logits) < len(np.unique(scores)) + 1
+
+
+@pytest.mark.parametrize("fit", [fit_temperature, fit_isotonic])
+def test_other_calibrations_refuse_what_platt_refuses(fit: Fit) -> None:
+    with pytest.raises(ValueError, match="both must occur"):
+        fit([1.0, 2.0], [1, 1])
+    with pytest.raises(ValueError, match="fakes do not score above reals"):
+        fit([2.0, 1.0, -1.0, -2.0], [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="fakes do not score above reals"):
+        fit([1.0, 1.0], [0, 1])
+    with pytest.raises(ValueError, match="not finite"):
+        fit([1.0, np.nan], [0, 1])
+
+
+@pytest.mark.parametrize("fit", [fit_temperature, fit_isotonic])
+def test_no_calibration_ends_in_certainty(fit: Fit) -> None:
+    p = apply(fit([-3.0, -2.0, 2.0, 3.0], [0, 0, 1, 1]), [-3.0, 3.0, 3000.0])
+    assert 0.2 < p[0] < 0.3
+    assert 0.7 < p[1] < 0.8
+
+
+def test_both_classes_weigh_the_same() -> None:
+    labels = np.array([0, 1, 1, 1])
+    weights = class_weights(labels)
+    assert weights.sum() == pytest.approx(4)
+    assert weights[labels == 1].sum() == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("logits", "probabilities"),
+    [((), ()), ((1.0,), ()), ((1.0, 1.0), (0.2, 0.3)), ((1.0, 2.0), (0.3, 0.2)),
+     ((1.0, 2.0), (0.0, 0.5)), ((1.0, float("inf")), (0.1, 0.5))],
+)  # fmt: skip
+def test_knots_that_are_no_map_are_refused(
+    logits: tuple[float, ...], probabilities: tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match="knots"):
+        Isotonic(logits=logits, probabilities=probabilities)

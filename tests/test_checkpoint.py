@@ -546,6 +546,7 @@ def test_only_safetensors_are_written(model: nn.Module, tmp_path: Path) -> None:
 def test_a_cards_json_says_everything_about_using_the_weights(saved: Path) -> None:
     card = asdict(load_checkpoint(saved).card)
     assert set(card) == {
+        "bfloat16",
         "format",
         "name",
         "version",
@@ -559,6 +560,7 @@ def test_a_cards_json_says_everything_about_using_the_weights(saved: Path) -> No
         "evidence",
         "training_data",
         "manifest_sha256",
+        "training_manifest",
         "metrics",
         "licence",
         "weights_sha256",

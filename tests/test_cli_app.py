@@ -16,7 +16,7 @@ from forensics.checkpoint import load_checkpoint
 from forensics.models import MODELS, build
 
 (SCRIPT,) = metadata.entry_points(group="console_scripts", name="deepfake")
-COMMANDS = ("scan", "doctor", "models", "convert", "export")
+COMMANDS = ("scan", "doctor", "models", "convert", "export", "serve", "train", "calibrate")
 DEEPFAKE = Path(sys.executable).with_name("deepfake")
 
 

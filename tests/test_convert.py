@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -79,15 +82,20 @@ def test_weights_of_efficientnet_pytorch(tmp_path: Path) -> None:
 def test_vit_of_transformers_under_both_its_names(tmp_path: Path, legacy: bool) -> None:
     network = ViTForImageClassification(
         ViTConfig(hidden_size=192, num_hidden_layers=12, num_attention_heads=3,
-                  intermediate_size=768, num_labels=1, layer_norm_eps=1e-6)
+                  intermediate_size=768, num_labels=1)
     )  # fmt: skip
     tensors = weights(network)
     network.load_state_dict(tensors)
     if legacy:
         tensors = {_legacy(name): value for name, value in tensors.items()}
         assert "vit.encoder.layer.3.attention.attention.query.weight" in tensors
-    mine, _ = convert(stored(tmp_path / "w.safetensors", tensors), "vit-tiny")
+    mine, card = convert(stored(tmp_path / "w.safetensors", tensors), "vit-tiny")
     torch.testing.assert_close(logits(mine)[:, None], logits(network), rtol=1e-4, atol=1e-4)
+    assert card.options == {"norm_eps": 1e-12}  # transformers' own, a millionth of timm's
+    x = golden_input(224, 1).double()
+    with torch.no_grad():
+        difference = mine.double()(x)[:, None] - network.double()(x).logits
+    assert difference.abs().max() < 1e-9
 
 
 def _legacy(name: str) -> str:
@@ -192,14 +200,22 @@ def test_a_file_that_is_more_than_weights_is_refused_and_nothing_in_it_runs(tmp_
         def __reduce__(self) -> tuple[Any, ...]:
             return Path.touch, (tmp_path / "ran",)
 
-    for name, content in (
-        ("trap.pth", {"model": Trap()}),
-        ("args.pth", {"args": argparse.Namespace(lr=1), "model": {"a": torch.zeros(1)}}),
-    ):
-        torch.save(content, tmp_path / name)
+    for content in ({"model": Trap()}, {"args": argparse.Namespace(lr=Trap()), "model": {}}):
+        torch.save(content, tmp_path / "trap.pth")
         with pytest.raises(CheckpointError, match="holds more than weights"):
-            convert(str(tmp_path / name), "vit-tiny")
+            convert(str(tmp_path / "trap.pth"), "vit-tiny")
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_options_of_a_training_script_may_lie_beside_the_weights(tmp_path: Path) -> None:
+    # As the official CMT training saves them.
+    own = build("cmt-ti", {"image_size": 160})
+    tensors = weights(own)
+    own.load_state_dict(tensors)
+    saved = {"model": tensors, "model_ema": None, "epoch": 3, "args": argparse.Namespace(lr=1.0)}
+    torch.save(saved, tmp_path / "cmt_tiny.pth")
+    mine, _ = convert(str(tmp_path / "cmt_tiny.pth"), "cmt-ti", image_size=160)
+    assert torch.equal(logits(mine, 160), logits(own, 160))
 
 
 @pytest.mark.parametrize(
@@ -227,3 +243,69 @@ def test_what_cannot_be_imported_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
         with pytest.raises(ConfigError, match=f"pip install {package}"):
             convert(kind, "vit-tiny")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A hub cache in a folder, and no network; calling it adds a repository's snapshot."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def add(name: str, **texts: object) -> Path:
+        folder = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        snapshot = folder / "snapshots" / ("0" * 40)
+        snapshot.mkdir(parents=True)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("0" * 40)
+        for file, content in texts.items():
+            (snapshot / f"{file}.json").write_text(json.dumps(content))
+        return snapshot
+
+    return add
+
+
+def test_a_repository_of_the_hub(hub: Callable[..., Path]) -> None:
+    network = ViTForImageClassification(
+        ViTConfig(hidden_size=192, num_hidden_layers=12, num_attention_heads=3,
+                  intermediate_size=768, num_labels=1, layer_norm_eps=1e-3)
+    )  # fmt: skip
+    tensors = weights(network)
+    network.load_state_dict(tensors)
+    pixels = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    snapshot = hub("owner/vit", config={"layer_norm_eps": 1e-3}, preprocessor_config=pixels)
+    stored(snapshot / "model.safetensors", tensors)
+    mine, card = convert("hf:owner/vit", "vit-tiny")
+    torch.testing.assert_close(logits(mine)[:, None], logits(network), rtol=1e-4, atol=1e-4)
+    assert card.options == {"norm_eps": 1e-3}
+    assert (card.preprocessing.mean, card.preprocessing.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+@pytest.mark.parametrize("about", [{}, {"layer_norm_eps": "x", "pretrained_cfg": 3}, [1]])
+def test_a_repository_with_a_torch_file_alone(hub: Callable[..., Path], about: object) -> None:
+    network, tensors = reference("convit_tiny")
+    stored(hub("owner/convit", config=about) / "pytorch_model.bin", tensors)
+    mine, card = convert("hf:owner/convit", "convit-tiny")
+    torch.testing.assert_close(logits(mine)[:, None], logits(network), rtol=1e-4, atol=1e-4)
+    assert card.preprocessing.mean == (0.485, 0.456, 0.406)
+
+
+def test_a_name_of_timm(hub: Callable[..., Path]) -> None:
+    tensors = weights(timm.create_model("vit_tiny_patch16_224", num_classes=1000))
+    stored(hub("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k") / "model.safetensors", tensors)
+    mine, card = convert("timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k", "vit-tiny")
+    assert torch.equal(mine.get_parameter("norm.weight"), tensors["norm.weight"])
+    assert card.preprocessing.mean == (0.5, 0.5, 0.5)
+    stored(hub("timm/deit_tiny_patch16_224.fb_in1k") / "model.safetensors", tensors)
+    _, card = convert("timm:deit_tiny_patch16_224.fb_in1k", "vit-tiny")
+    assert card.preprocessing.mean == (0.485, 0.456, 0.406)  # the same network, other pixels
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["hf:nobody/nothing", "hf:no owner", "hf:a/b/c", "timm:no_such_model", "timm:resnet18"],
+)
+def test_what_cannot_be_fetched_is_one_line(hub: Callable[..., Path], source: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        convert(source, "vit-tiny")
+    assert str(caught.value).startswith(f"{source}: ")
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Training material: crops cut as in scanning, self-blended fakes, pairs, augmentation."""
+"""Training material: crops cut as in scanning, pairs, augmentation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from forensics.crops import face_crop
 from forensics.datasets.augment import jittered_cut, pipeline, recoded, shuffled
 from forensics.datasets.crop_set import read_manifest
 from forensics.datasets.pairs import Pairs
-from forensics.datasets.self_blend import hull_mask, self_blend
 from forensics.errors import ManifestError
 
 POINTS = np.array([[80, 90], [140, 90], [110, 125], [88, 155], [132, 155]], dtype=np.float32)
@@ -26,34 +25,6 @@ def picture(seed: int = 0, side: int = 220) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rough = rng.integers(0, 256, (14, 14, 3), dtype=np.uint8)
     return np.asarray(cv2.resize(rough, (side, side)), dtype=np.uint8)
-
-
-def test_a_self_blended_fake_differs_from_its_real_inside_the_face_only() -> None:
-    image = picture()
-    changed = np.zeros(image.shape[:2])
-    for seed in range(40):
-        target, fake = self_blend(image, POINTS, np.random.default_rng(seed))
-        difference = np.abs(target.astype(int) - fake.astype(int)).max(axis=2)
-        assert difference[:8].max() <= 1
-        assert difference[:, :8].max() <= 1
-        changed += difference
-    assert changed[90:150, 90:130].mean() > 5 * changed[190:, :].mean()
-
-
-def test_the_real_half_carries_the_colour_change_as_often_as_the_fake_half() -> None:
-    image = picture()
-    changed = [
-        not np.array_equal(self_blend(image, POINTS, np.random.default_rng(seed))[0], image)
-        for seed in range(120)
-    ]
-    assert 0.3 < np.mean(changed) < 0.7
-
-
-def test_masks_cover_the_mouth_or_the_eyes_and_never_the_whole_picture() -> None:
-    for seed in range(60):
-        mask = hull_mask((220, 220), POINTS, np.random.default_rng(seed))
-        assert mask.dtype == np.float32
-        assert 0.005 < mask.mean() < 0.5
 
 
 def test_both_halves_of_a_pair_are_augmented_alike() -> None:

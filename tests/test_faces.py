@@ -19,6 +19,7 @@ from portraits import FACE_XYXY, PORTRAIT_SIZE, portrait, scene, stranger
 
 from forensics.config import FacesConfig
 from forensics.faces import MtcnnDetector, shrink, to_faces
+from forensics.runtime import Workers
 
 Picture = NDArray[np.uint8]
 
@@ -136,8 +137,12 @@ def test_faces_do_not_depend_on_what_else_is_in_the_batch() -> None:
     one = MtcnnDetector(FacesConfig(batch_frames=1), max_faces=8).detect(frames)
     many = MtcnnDetector(FacesConfig(batch_frames=16), max_faces=8).detect(frames)
     some = MtcnnDetector(FacesConfig(batch_frames=4), max_faces=8).detect(frames[3:])
+    workers = Workers(2)
+    shared = MtcnnDetector(FacesConfig(), max_faces=8, workers=workers).detect(frames)
+    workers.close()
     assert [len(faces) for faces in many] == [2, 2, 0, 2, 2, 2]
-    for left, right in [*zip(one, many, strict=True), *zip(many[3:], some, strict=True)]:
+    pairs = [(one, many), (many[3:], some), (many, shared)]
+    for left, right in [pair for two in pairs for pair in zip(*two, strict=True)]:
         for a, b in zip(left, right, strict=True):
             np.testing.assert_allclose(a.xyxy, b.xyxy, atol=0.01)
             np.testing.assert_allclose(a.landmarks, b.landmarks, atol=0.01)

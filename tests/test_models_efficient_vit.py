@@ -14,6 +14,7 @@ from torch import Tensor
 from forensics.errors import ConfigError
 from forensics.models import MODELS, build
 from forensics.models.efficient_vit import Block, EfficientViT
+from forensics.models.layers import as_patches
 
 SMALL: dict[str, Any] = {"image_size": 64, "width": 32, "depth": 2, "heads": 4}
 
@@ -71,6 +72,34 @@ def test_every_position_of_the_feature_map_is_a_token() -> None:
     with torch.inference_mode():
         assert default.eval().features(images(1, 224)).shape == (1, 1280, 7, 7)
     assert default.position.shape == (1, 49 + 1, 64)
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "tokens"), [(64, 2, 1), (100, 1, 16), (100, 2, 4), (224, 7, 1), (75, 3, 1)]
+)
+def test_a_patch_takes_several_places(size: int, patch: int, tokens: int) -> None:
+    words = {"image_size": size, "patch_size": patch, "width": 32, "depth": 1, "heads": 4}
+    model = build("efficient-vit", words).eval()
+    assert isinstance(model, EfficientViT)
+    assert model.position.shape == (1, tokens + 1, 32)
+    assert model.embed.in_features == patch**2 * 1280
+    with torch.inference_mode():
+        assert model(images(2, size)).shape == (2,)
+
+
+def test_a_patch_is_read_place_by_place() -> None:
+    x = torch.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
+    patches = as_patches(x, 2)
+    assert patches.shape == (2, 4, 12)
+    second = x[1, :, 0:2, 2:4]  # of the upper row
+    assert patches[1, 1].tolist() == [int(second[c, i, j]) for i in (0, 1) for j in (0, 1)
+                                      for c in range(3)]  # fmt: skip
+
+
+def test_several_classes_are_several_logits() -> None:
+    model = EfficientViT(**SMALL, num_classes=5).eval()
+    with torch.inference_mode():
+        assert model(images(2)).shape == (2, 5)
 
 
 def test_positions_belong_to_tokens(model: EfficientViT) -> None:
@@ -144,10 +173,11 @@ def test_an_image_of_another_size_is_refused(model: EfficientViT) -> None:
     ("options", "words"),
     [
         ({"extractor": "resnet-50"}, "extractor 'resnet-50' is unknown; known: efficientnet-b0"),
-        ({"image_size": 100}, "multiple of 32, not 100"),
-        ({"image_size": 0}, "multiple of 32, not 0"),
+        ({"image_size": 31}, "at least 32, not 31"),
+        ({"image_size": 0}, "image_size must be above 0"),
         ({"width": 30, "heads": 4}, "width 30 is not divisible by 4 heads"),
-        ({"patch_size": 7}, "patch_size"),
+        ({"patch_size": 3}, "image_size 7 is not divisible by patch_size 3"),
+        ({"colour": 1}, "colour"),
     ],
 )
 def test_options_that_cannot_work_are_named(options: dict[str, Any], words: str) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -21,14 +24,20 @@ import torch
 from numpy.typing import NDArray
 
 import forensics
-from forensics import Scanner, pipeline, runtime
+from forensics import Scanner, pipeline
 from forensics.config import FacesConfig, Limits, SamplingConfig, ScanConfig
 from forensics.crops import face_crop
-from forensics.errors import CheckpointError, ConfigError, ForensicsError, MediaError
+from forensics.errors import (
+    CheckpointError,
+    ConfigError,
+    ForensicsError,
+    MediaError,
+    ScanCancelled,
+)
 from forensics.preprocess import normalise
 from forensics.report import schema, to_document
 from forensics.structures import DecodeStats, Face, Frame, Report, VideoInfo
-from forensics.video import open_video
+from forensics.video import Cancellation, isolation, open_video
 
 SIDE = 160
 RED, BLUE = (230, 30, 30), (30, 30, 230)
@@ -162,12 +171,8 @@ def test_each_person_is_one_track_with_their_own_boxes(
 
 
 def test_the_logits_are_those_of_the_crops_that_training_cuts(
-    clips: dict[str, Path], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    clips: dict[str, Path], tiny_checkpoint: Path
 ) -> None:
-    def exact(_: torch.device) -> torch.dtype:
-        return torch.float32
-
-    monkeypatch.setattr(runtime, "autocast_dtype", exact)
     config = ScanConfig(device="cpu", sampling=SamplingConfig(frames=4))
     (person,) = with_config(tiny_checkpoint, config, clips["one"]).verdict.people
     checkpoint = forensics.load_checkpoint(tiny_checkpoint)
@@ -425,6 +430,75 @@ def test_progress_tells_stages_that_reach_their_totals(
     scanner.scan(clips["one"], on_progress=lambda *step: said.append(step))
     assert ("looking", 8, 8) in said
     assert said[-1] == ("scoring", 8, 8)
+
+
+def test_a_cancelled_scan_ends_between_two_batches(
+    tiny_checkpoint: Path, clips: dict[str, Path]
+) -> None:
+    cancellation, said = Cancellation(), []
+
+    def cancel(stage: str, done: int, total: int) -> None:
+        said.append((stage, done, total))
+        if (stage, done) == ("looking", 4):
+            cancellation.cancel()
+
+    config = ScanConfig(sampling=SamplingConfig(frames=8), faces=FacesConfig(batch_frames=4))
+    with Scanner(tiny_checkpoint, config, face_detector=SquareDetector()) as scanner:
+        with pytest.raises(ScanCancelled):
+            scanner.scan(clips["one"], on_progress=cancel, cancellation=cancellation)
+        assert said[-1] == ("looking", 4, 8)
+        with pytest.raises(ScanCancelled):  # before it started
+            scanner.scan(clips["one"], cancellation=cancellation)
+        assert not scanner.scan(clips["one"]).verdict.abstained  # the scanner is none the worse
+
+
+def test_a_scan_is_cancelled_before_its_evidence(
+    scanner: Scanner, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancellation = Cancellation()
+
+    def cancel(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("scoring", total):
+            cancellation.cancel()
+
+    monkeypatch.delattr(pipeline, "_evidence")  # not reached
+    with pytest.raises(ScanCancelled):
+        scanner.scan(
+            clips["one"], on_progress=cancel, cancellation=cancellation, keep_evidence=True
+        )
+
+
+@pytest.mark.parametrize("hangs", ["opening", "reading"])
+def test_a_decoder_that_hangs_is_ended_by_a_cancellation(
+    scanner: Scanner, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    cancellation, children = Cancellation(), []
+    take, process = isolation.take, isolation.DecoderProcess
+
+    def take_and_remember(decoder: str) -> isolation.DecoderProcess:
+        child = take(decoder)
+        children.append(child)
+        if hangs == "opening":
+            os.kill(child.pid, signal.SIGSTOP)
+            threading.Timer(0.3, cancellation.cancel).start()
+        return child
+
+    def send(child: isolation.DecoderProcess, message: Any, *rest: Any) -> None:
+        if "read" in message and hangs == "reading":
+            os.kill(child.pid, signal.SIGSTOP)
+            threading.Timer(0.3, cancellation.cancel).start()
+        original(child, message, *rest)
+
+    original = process.send
+    monkeypatch.setattr(isolation, "take", take_and_remember)
+    monkeypatch.setattr(process, "send", send)
+    start = time.monotonic()
+    with pytest.raises(ScanCancelled):
+        scanner.scan(clips["one"], cancellation=cancellation)
+    assert time.monotonic() - start < 5
+    (child,) = children
+    assert child._process.poll() == -signal.SIGKILL
+    cancellation.cancel()  # twice, and long after the end: nothing happens
 
 
 def test_a_checkpoint_that_does_not_exist_is_an_error_of_every_scan(clips: dict[str, Path]) -> None:

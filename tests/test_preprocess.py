@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.transforms import functional as vision
 
-from forensics.preprocess import Preprocessing, normalise
+from forensics.preprocess import Preprocessing, View, look, normalise, unlook
 
 IMAGENET = Preprocessing(size=8, margin=1.3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -89,3 +89,61 @@ def test_a_preprocessing_that_cannot_work_is_refused(wrong: dict[str, object]) -
     good = {"size": 8, "margin": 1.3, "mean": (0.5,) * 3, "std": (0.5,) * 3}
     with pytest.raises(ValueError, match="above 0"):
         Preprocessing(**{**good, **wrong})  # type: ignore[arg-type]
+
+
+TIGHT = View(margin=0.5, weight=0.25)
+WIDE = View(margin=1.5, weight=0.75, upside_down=True)
+VIEWS = Preprocessing(size=8, margin=1.5, mean=(0.5,) * 3, std=(0.5,) * 3, views=(TIGHT, WIDE))
+
+
+def test_without_views_the_crop_itself_is_looked_at() -> None:
+    pixels = crops()
+    assert IMAGENET.crop_size == 8
+    ((weight, seen),) = look(pixels, IMAGENET)
+    assert weight == 1.0
+    assert seen is pixels
+    heat = [np.ones((3, 8, 8), np.float32)]
+    assert unlook(heat, IMAGENET) is heat[0]
+
+
+def test_the_tightest_view_is_cut_as_it_is_and_the_widest_is_the_whole_crop() -> None:
+    assert VIEWS.crop_size == 24
+    pixels = crops(2, 24)
+    (first, tight), (second, wide) = look(pixels, VIEWS)
+    assert (first, second) == (0.25, 0.75)
+    np.testing.assert_array_equal(tight, pixels[:, 8:16, 8:16])
+    thirds = pixels.reshape(2, 8, 3, 8, 3, 3).astype(float).mean((2, 4))  # areas of 3 x 3 pixels
+    np.testing.assert_allclose(wide, thirds[:, ::-1], atol=0.51)
+
+
+def test_what_views_found_lies_over_the_crop_where_they_looked() -> None:
+    tight, wide = np.ones((1, 8, 8), np.float32), np.zeros((1, 8, 8), np.float32)
+    wide[:, 0] = 1.0  # upside down: the crop's lower edge
+    heat = unlook([tight, wide], VIEWS)
+    assert heat.shape == (1, 24, 24)
+    np.testing.assert_allclose(heat[0, 8:16, 8:16], 0.25)
+    np.testing.assert_allclose(heat[0, 23], 0.75)
+    assert heat[0, :5].max() == 0
+
+
+def test_no_crops_make_no_views() -> None:
+    assert [seen.shape for _, seen in look(crops(0, 24), VIEWS)] == [(0, 8, 8, 3)] * 2
+
+
+def test_crops_of_another_size_are_not_looked_at() -> None:
+    with pytest.raises(ValueError, match=r"crops must be \(B, 24, 24, 3\)"):
+        list(look(crops(1, 8), VIEWS))
+
+
+@pytest.mark.parametrize(
+    ("views", "words"),
+    [
+        ((TIGHT, View(margin=1.4, weight=0.75)), "widest"),
+        ((TIGHT, View(margin=1.5, weight=0.5)), "add up to 1"),
+        ((View(margin=0.0, weight=0.5), View(margin=1.5, weight=0.5)), "above 0"),
+        ((View(margin=1.0, weight=-1.0), View(margin=1.5, weight=2.0)), "above 0"),
+    ],
+)
+def test_views_that_contradict_the_card_are_refused(views: tuple[View, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Preprocessing(size=8, margin=1.5, mean=(0.5,) * 3, std=(0.5,) * 3, views=views)

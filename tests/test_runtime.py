@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -121,3 +122,47 @@ def test_threads_are_set_and_checked() -> None:
         torch.set_num_threads(before)
     with pytest.raises(ConfigError, match="at least 1, not 0"):
         runtime.set_threads(0)
+
+
+def test_workers_compute_with_one_core_each_and_answer_in_order() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    workers = runtime.Workers(2)
+    try:
+
+        def threads(number: int) -> tuple[int, int]:
+            return number, torch.get_num_threads()
+
+        assert list(workers.map(threads, range(9))) == [(number, 1) for number in range(9)]
+        assert torch.get_num_threads() == 3
+        # A thread of somebody else's, first used after the workers were set up.
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(torch.get_num_threads).result() == 3
+    finally:
+        workers.close()
+        workers.close()
+        torch.set_num_threads(before)
+
+
+def test_an_error_in_a_worker_reaches_the_caller() -> None:
+    def fail(number: int) -> float:
+        return 1 / number
+
+    workers = runtime.Workers(1)
+    with pytest.raises(ZeroDivisionError):
+        list(workers.map(fail, [1, 0]))
+    workers.close()
+
+
+def test_workers_are_for_several_cores_only() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert runtime.compute_workers(torch.device("meta")) is None
+        workers = runtime.compute_workers(torch.device("cpu"))
+        assert workers is not None
+        workers.close()
+        torch.set_num_threads(1)
+        assert runtime.compute_workers(torch.device("cpu")) is None
+    finally:
+        torch.set_num_threads(before)

@@ -15,12 +15,14 @@ from scipy.special import expit
 from scipy.stats import t
 from torch import Tensor, nn
 
+from forensics import scoring
 from forensics.calibration import Platt
 from forensics.checkpoint import Card, Checkpoint
 from forensics.errors import CheckpointError
 from forensics.models import build
 from forensics.preprocess import Preprocessing, normalise
-from forensics.scoring import AGGREGATIONS, score_tracks
+from forensics.runtime import Workers
+from forensics.scoring import AGGREGATIONS, precision, score_tracks
 from forensics.structures import Thresholds, Track, TrackScore
 from forensics.verdict import EvidenceRules
 
@@ -158,6 +160,24 @@ def test_tracks_share_batches() -> None:
     assert [shape[0] for shape in model.batches] == [4, 4, 1]
 
 
+def test_workers_change_no_number(trained: Checkpoint) -> None:
+    tracks = [track_of(frames, seed) for seed, frames in enumerate((5, 3))]
+    seen: list[tuple[int, int]] = []
+    workers = Workers(3)
+    shared = score_tracks(
+        tracks,
+        trained,
+        batch_size=3,
+        device=CPU,
+        workers=workers,
+        on_progress=lambda done, total: seen.append((done, total)),
+    )
+    workers.close()
+    for plain, item in zip(score(tracks, trained, batch_size=3), shared, strict=True):
+        np.testing.assert_allclose(item.logits, plain.logits, atol=1e-5)
+    assert seen == [(3, 8), (6, 8), (8, 8)]
+
+
 def test_runs_without_gradients() -> None:
     model = Brightness()
     score([track_of(1, 1)], checkpoint_of(model))
@@ -205,6 +225,17 @@ def test_a_persons_probability_depends_on_nobody_and_nothing_else(
     together = score([people[index] for index in chosen], trained, batch_size)
     for index, item in zip(chosen, together, strict=True):
         assert item.probability == pytest.approx(alone[index].probability, abs=1e-4)
+
+
+def test_bfloat16_is_for_detectors_that_were_seen_to_bear_it(
+    trained: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def able(_: torch.device) -> torch.dtype:
+        return torch.bfloat16
+
+    monkeypatch.setattr(scoring, "autocast_dtype", able)
+    assert precision(trained.card, CPU) == torch.float32
+    assert precision(replace(trained.card, bfloat16=True), CPU) == torch.bfloat16
 
 
 def test_bfloat16_moves_the_probabilities_of_random_weights_by_little(trained: Checkpoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from forensics.models.efficientnet import efficientnet
 from forensics.preprocess import Preprocessing
 from forensics.training.depthwise import fast_depthwise
-from forensics.training.loop import TrainConfig, pair_loss, train, update_average
+from forensics.training.ema import update_average
+from forensics.training.loop import TrainConfig, pair_loss, train
 
 PREPROCESSING = Preprocessing(size=16, margin=1.3, mean=(0.5,) * 3, std=(0.5,) * 3)
 
@@ -81,10 +84,20 @@ def test_the_average_moves_weights_and_statistics_by_the_decay() -> None:
     assert torch.allclose(after, 0.75 * before + 0.25 * 3.0)
 
 
-@pytest.mark.parametrize("size", [31, 32, 64])
-def test_the_fast_depthwise_gradients_are_those_of_pytorch(size: int) -> None:
-    extractor = EfficientNet.from_name("efficientnet-b0", image_size=size, include_top=False)
-    extractor = extractor.double().eval()  # pyright: ignore[reportUnknownMemberType]
+def of_the_library(size: int) -> nn.Module:
+    return EfficientNet.from_name("efficientnet-b0", image_size=size, include_top=False)
+
+
+def of_the_house(size: int) -> nn.Module:
+    return efficientnet("efficientnet-b0", size, include_top=False)  # pads in its convolutions
+
+
+@pytest.mark.parametrize("make", [of_the_library, of_the_house])
+@pytest.mark.parametrize("size", [33, 64, 75])
+def test_the_fast_depthwise_gradients_are_those_of_pytorch(
+    size: int, make: Callable[[int], nn.Module]
+) -> None:
+    extractor = make(size).double().eval()
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, size, size, generator=generator, dtype=torch.float64)
 

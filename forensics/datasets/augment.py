@@ -1,8 +1,9 @@
-"""What happens to a pair of training crops: one pipeline for both, so that it carries no label."""
+"""What happens to training crops: one pipeline for both classes, so that it carries no label."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forensics.crops import cut, square_box
+from forensics.datasets.recompress import as_h264
 
 with warnings.catch_warnings():
     # 2.0.8 warns on import that it is the last of its line; CONTRIBUTING says why it stays.
@@ -17,33 +19,116 @@ with warnings.catch_warnings():
     import albumentations as A
 
 _RECODED = 0.35  # of the pairs
+# Around the margin and the place that scanning uses: faces are not found to the pixel.
+_MARGINS, _SHIFT = (0.85, 1.19), 0.06
 
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Image = NDArray[np.uint8]
+Pair = tuple[Image, Image]
+
+
+class _H264(A.ImageOnlyTransform):
+    """A picture as a key frame of a video: CRF 18 (fine) to 40 (FaceForensics++'s c40)."""
+
+    def get_params(self) -> dict[str, Any]:
+        return {"crf": self.py_random.randint(18, 40)}
+
+    def apply(self, img: NDArray[np.uint8], crf: int, **_: Any) -> NDArray[np.uint8]:
+        return as_h264(img, crf)
+
+
+# Sizes change in both directions alike: no stretching, which no camera does.
+_RESAMPLINGS: tuple[Any, ...] = (
+    {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR},
+    {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_CUBIC},
+    {"downscale": cv2.INTER_LINEAR, "upscale": cv2.INTER_LINEAR},
+)
 
 
 def pipeline(seed: int) -> Any:
-    """Compression, scale, noise, blur, colour and geometry; applied alike to `image` and `other`.
+    """Flip, shift, scale, turn, colour, grey, size, blur, noise and compression.
 
-    The degradations (JPEG and WebP quality, down-up-scaling, blur, noise) are strong because each
-    camera and codec otherwise moves all scores of its videos together.
+    Applied alike to `image` and, where it is given, `other`: (S, S, 3) uint8 RGB each. After
+    Coccomini et al. (ICIAP 2022), with stronger degradations and a video codec, because each camera
+    and codec otherwise moves all scores of its videos together (docs/log.md). Compression comes
+    last, as in a file.
     """
-    return A.Compose(
-        [
-            A.HorizontalFlip(p=0.5),
-            A.Affine(rotate=(-8, 8), border_mode=cv2.BORDER_REFLECT_101, p=0.4),
-            A.RandomBrightnessContrast(0.25, 0.25, p=0.5),
-            A.HueSaturationValue(12, 40, 20, p=0.5),
-            A.RGBShift(25, 25, 25, p=0.4),
-            A.ToGray(p=0.2),
-            A.Downscale(scale_range=(0.35, 0.9), p=0.35),
-            A.OneOf([A.GaussianBlur((3, 5)), A.MotionBlur((3, 5)), A.Sharpen((0.1, 0.4))], p=0.3),
-            A.GaussNoise(std_range=(0.01, 0.06), p=0.25),
-            A.ImageCompression("jpeg", quality_range=(30, 95), p=0.5),
-            A.ImageCompression("webp", quality_range=(30, 95), p=0.15),
-        ],
-        additional_targets={"other": "image"},
-        seed=seed,
-    )
+    one_of: Any = A.OneOf  # its types refuse lists of one kind of transform
+    transforms: list[Any] = [
+        A.HorizontalFlip(p=0.5),
+        A.Affine(
+            rotate=(-8, 8),
+            scale=(0.92, 1.08),
+            translate_percent=(-0.04, 0.04),
+            keep_ratio=True,
+            border_mode=cv2.BORDER_REFLECT_101,
+            p=0.4,
+        ),
+        # One of them: together they left faces black or white.
+        one_of(
+            [
+                A.RandomBrightnessContrast(0.2, 0.25),
+                A.HueSaturationValue(12, 40, 20),
+                A.RGBShift(25, 25, 25),
+            ],
+            p=0.75,
+        ),
+        A.ToGray(p=0.2),
+        one_of(
+            [
+                A.Downscale(scale_range=(0.35, 0.9), interpolation_pair=pair)
+                for pair in _RESAMPLINGS
+            ],
+            p=0.35,
+        ),
+        one_of([A.GaussianBlur((3, 5)), A.MotionBlur((3, 5)), A.Sharpen((0.1, 0.4))], p=0.3),
+        # Not ISONoise: 2.0.8 turns dark pixels white with it (docs/log.md).
+        A.GaussNoise(std_range=(0.01, 0.06), p=0.25),
+        one_of(
+            [
+                A.ImageCompression("jpeg", quality_range=(30, 95), p=0.55),
+                A.ImageCompression("webp", quality_range=(30, 95), p=0.15),
+                _H264(p=0.3),
+            ],
+            p=0.65,
+        ),
+    ]
+    return A.Compose(transforms, additional_targets={"other": "image"}, seed=seed)
+
+
+class Augmentation:
+    """From crops of a shard to what the network is shown: one image, or a real and its fake.
+
+    No label is asked for: both classes get the same. All images of a call are cut at one place and
+    changed alike, and what becomes of them follows from `rng` alone.
+    """
+
+    def __init__(self, size: int, *, margin: float = 1.3) -> None:
+        """`size` is the side of the network's input, `margin` that of a scan over the face."""
+        self._size, self._margin = size, margin
+        self._pipeline: Any = None  # made in the process that uses it: it does not pickle well
+
+    def __call__(
+        self, images: Sequence[Image], box_xyxy: NDArray[np.float32], rng: np.random.Generator
+    ) -> list[Image]:
+        """One or two crops (H, W, 3) uint8 with the face's box in their pixels -> (S, S, 3)."""
+        side = float(np.max(box_xyxy[2:] - box_xyxy[:2]))
+        shift = np.tile(rng.uniform(-_SHIFT, _SHIFT, 2) * side, 2).astype(np.float32)
+        margin = self._margin * rng.uniform(*_MARGINS)
+        shown = [face_cut(image, box_xyxy + shift, margin, self._size) for image in images]
+        first, second = recoded((shown[0], shown[-1]), rng)
+        if self._pipeline is None:
+            self._pipeline = pipeline(0)
+        self._pipeline.set_random_seed(int(rng.integers(2**31)))
+        if len(shown) == 1:
+            return [self._pipeline(image=first)["image"]]
+        made = self._pipeline(image=first, other=second)
+        return [made["image"], made["other"]]
+
+
+def face_cut(image: Image, box_xyxy: NDArray[np.float32], margin: float, size: int) -> Image:
+    """The square around a face of a wide crop, as a scan cuts it from a frame: (S, S, 3)."""
+    height, width = image.shape[:2]
+    return cut(image, square_box(box_xyxy, margin, (0, 0, width, height)), size)
 
 
 def shuffled(image: NDArray[np.uint8], grid: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -71,9 +71,9 @@ def extract(
         on_file(row["path"], len(crops))
     partial = out / "crops.csv.part"
     with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter[str](file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(written)
+        writer = csv.writer(file)  # DictWriter's type cannot be named before Python 3.12
+        writer.writerow(COLUMNS)
+        writer.writerows([row[name] for name in COLUMNS] for row in written)
     partial.replace(out / "crops.csv")
 
 

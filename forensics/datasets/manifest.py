@@ -1,6 +1,7 @@
 """One file of a data set, and the table of such files: the manifest.
 
-A manifest is a CSV file (UTF-8, comma, one header line) with the columns of `COLUMNS`:
+A manifest is a CSV file (UTF-8, comma, one header line), or a Parquet file of the same columns as
+strings, by its suffix. Its columns are those of `COLUMNS`; further ones are left alone:
 
 path         the file or, for a sequence on disk, its folder; relative to the manifest's own folder
 label        `real` or `fake`, in words: data sets disagree about which of the two is 1
@@ -20,9 +21,8 @@ Identities and sources bear their data set's prefix (`celebdf:id3`), so that tab
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -108,34 +108,3 @@ def relocated(samples: Iterable[Sample], root: Path, folder: Path) -> list[Sampl
         replace(sample, path=Path(os.path.normpath(Path(base) / sample.path)).as_posix())
         for sample in samples
     ]
-
-
-def write_manifest(samples: Sequence[Sample], path: Path) -> None:
-    """Write under a temporary name, then rename: a manifest is whole or not there."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter[str](file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(_row(sample) for sample in samples)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _row(sample: Sample) -> dict[str, str]:
-    return {
-        "path": sample.path,
-        "label": sample.label,
-        "kind": sample.kind,
-        "dataset": sample.dataset,
-        "method": sample.method,
-        "identity": SEPARATOR.join(sample.identities),
-        "source": SEPARATOR.join(sample.sources),
-        "split": sample.split,
-        "compression": sample.compression,
-        "group": sample.group,
-        "member": sample.member,
-    }

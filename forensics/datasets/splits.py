@@ -80,8 +80,9 @@ def assign_splits(
     """New splits by component. The same files, fractions and seed give the same splits.
 
     `fractions`: split name -> share of the files, adding up to 1; both labels are brought near it.
-    Components are taken in random order, large ones first, each to where most is lacking. Raises
-    ManifestError when a wanted split stays empty: the files hang together too much.
+    Components are taken in random order, large ones first, each to the split that it brings nearest
+    to its share. Raises ManifestError when a wanted split stays empty: the files hang together too
+    much.
     """
     unknown = [name for name in fractions if name not in get_args(Split) or not name]
     shares = fractions.values()
@@ -99,11 +100,16 @@ def assign_splits(
     for part in parts:
         sizes = {label: sum(s.label == label for s in part) for label in totals}
 
-        def shortfall(split: str, sizes: Mapping[str, int] = sizes) -> float:
-            # Relative to each label's total: the rarer one counts as much as the other.
-            return sum(lacking[split, n] / totals[n] for n, size in sizes.items() if size)
+        def gain(split: str, sizes: Mapping[str, int] = sizes) -> float:
+            # How much nearer both labels come to their shares: the fall of (missing files)^2, each
+            # over what is wanted there, so that small splits and the rarer label count as much.
+            return sum(
+                (2 * lacking[split, n] - size) * size / (fractions[split] * totals[n])
+                for n, size in sizes.items()
+                if size
+            )
 
-        chosen = max(wanted, key=shortfall)
+        chosen = max(wanted, key=gain)
         for label, size in sizes.items():
             lacking[chosen, label] -= size
         split_of |= dict.fromkeys((s.place for s in part), cast(Split, chosen))

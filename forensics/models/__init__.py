@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -13,7 +13,7 @@ from forensics.models.convit import CONVIT_VARIANTS, ConViT
 from forensics.models.cross_efficient_vit import CrossEfficientViT
 from forensics.models.cvt import CVT_VARIANTS, CvT
 from forensics.models.efficient_vit import EfficientViT
-from forensics.models.efficientnet import EXTRACTORS, EfficientNetClassifier
+from forensics.models.efficientnet import EFFICIENTNET_VARIANTS, EfficientNetClassifier
 from forensics.models.hybrid import Hybrid
 from forensics.models.published import PublishedCrossEfficientViT, PublishedEfficientViT
 from forensics.models.vit import VIT_VARIANTS, ViT
@@ -29,8 +29,11 @@ MODELS: dict[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
     **{name: (ConViT, words) for name, words in CONVIT_VARIANTS.items()},
     **{name: (CvT, words) for name, words in CVT_VARIANTS.items()},
     **{name: (CMT, words) for name, words in CMT_VARIANTS.items()},
-    **{name: (EfficientNetClassifier, {"extractor": name}) for name in EXTRACTORS},
+    **{name: (EfficientNetClassifier, words) for name, words in EFFICIENTNET_VARIANTS.items()},
 }
+
+_DEEPEST = 1000  # layers; the deepest published network here has 32
+_MAY_BE_ZERO = ("cut", "early", "dropout", "norm_eps")
 
 
 def build(model: str | type[nn.Module], options: Mapping[str, Any]) -> nn.Module:
@@ -47,6 +50,26 @@ def build(model: str | type[nn.Module], options: Mapping[str, Any]) -> nn.Module
         network, words = model, {}
     name = model if isinstance(model, str) else model.__name__
     try:
+        _require_sizes(options)
         return network(**{**words, **options})
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model {name!r}: {error}") from error
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+        # Words of the wrong type or sign fail wherever they are used first, in torch at the latest.
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"model {name!r}: {reason}") from error
+
+
+def _require_sizes(options: Mapping[str, Any]) -> None:
+    """Raises ValueError for a size that is not above 0, which torch would take with a warning, and
+    for a number of layers that would take minutes to build before it failed."""
+    for word, value in options.items():
+        if isinstance(value, Mapping):
+            _require_sizes(cast("Mapping[str, Any]", value))
+            continue
+        many: list[object] = list(value) if isinstance(value, (list, tuple)) else [value]  # pyright: ignore
+        numbers = [each for each in many if isinstance(each, (int, float))]
+        counts_layers = "depth" in word or word == "rounds"
+        may_be_zero = counts_layers or word in _MAY_BE_ZERO
+        if not all(number > 0 or (number == 0 and may_be_zero) for number in numbers):
+            raise ValueError(f"{word} must be {'at least' if may_be_zero else 'above'} 0")
+        if counts_layers and not all(number <= _DEEPEST for number in numbers):
+            raise ValueError(f"{word} must be at most {_DEEPEST}")

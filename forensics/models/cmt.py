@@ -114,10 +114,11 @@ class Embed(nn.Module):
 
 
 class CMT(nn.Module):
-    """(B, C, S, S) -> (B,) logits, fake positive; (B, K) for `num_classes` K above 1.
+    """(B, C, H, W) -> (B,) logits, fake positive; (B, K) for `num_classes` K above 1.
 
     `width` is that of the first stage and doubles from stage to stage. The bias tables belong to
-    `image_size`; `resize_bias` fits them to another.
+    squares of `image_size` and are resized for images of another size as they come; `resize_bias`
+    does it once for good.
     """
 
     def __init__(
@@ -134,23 +135,23 @@ class CMT(nn.Module):
         dropout: float = 0.1,
         num_classes: int = 1,
     ) -> None:
-        """Raises ValueError for an image that 32 does not divide, or stages that do not fit."""
+        """Raises ValueError for an image too small for its stages, or stages that do not fit."""
         super().__init__()
-        if image_size < 32 or image_size % 32 != 0:
-            raise ValueError(f"image_size must be a multiple of 32, not {image_size}")
         if not len(depths) == len(heads) == len(reductions) == len(_STAGES):
             raise ValueError("depths, heads and reductions need four values each")
-        self.image_size = image_size
+        self.image_size, self.reductions = image_size, tuple(reductions)
         for i in range(3):
             before = in_channels if i == 0 else stem
             self.add_module(f"stem_conv{i + 1}", nn.Conv2d(before, stem, 3, 2 if i == 0 else 1, 1))
             self.add_module(f"stem_norm{i + 1}", nn.BatchNorm2d(stem))
         channels = stem
         for i, name in enumerate(_STAGES):
-            stage_width, grid = width * 2**i, image_size // (4 * 2**i)
-            if grid % reductions[i] != 0:
-                raise ValueError(f"stage {name}: {reductions[i]} does not divide a grid of {grid}")
-            few = grid // reductions[i]
+            stage_width, (grid, few) = width * 2**i, _grids(image_size, i, reductions[i])
+            if few < 1:
+                raise ValueError(
+                    f"image_size {image_size} leaves stage {name} a grid of {grid}, less than its "
+                    f"reduction of {reductions[i]}"
+                )
             self.add_module(f"patch_embed_{name}", Embed(channels, stage_width, 2))
             table = torch.randn(heads[i], grid * grid, few * few)
             self.register_parameter(f"relative_pos_{name}", nn.Parameter(table))
@@ -166,7 +167,6 @@ class CMT(nn.Module):
         self.apply(_init)
 
     def forward(self, x: Tensor) -> Tensor:
-        require_size(x, self.image_size)
         for i in (1, 2, 3):
             x = F.gelu(self.get_submodule(f"stem_conv{i}")(x))
             x = self.get_submodule(f"stem_norm{i}")(x)
@@ -177,9 +177,14 @@ class CMT(nn.Module):
 
     def stage(self, name: str, x: Tensor) -> Tensor:
         """One stage, a map to a map: (B, C, H, W) -> (B, D, H / 2, W / 2)."""
-        height, width = x.shape[2] // 2, x.shape[3] // 2
+        height, width = int(x.shape[2]) // 2, int(x.shape[3]) // 2
         x = self.get_submodule(f"patch_embed_{name}")(x)
-        bias = self.get_parameter(f"relative_pos_{name}")
+        reduction = self.reductions[_STAGES.index(name)]
+        bias = _resize_table(
+            self.get_parameter(f"relative_pos_{name}"),
+            (height, width),
+            (height // reduction, width // reduction),
+        )
         for block in self.get_submodule(f"blocks_{name}").children():
             x = block(x, height, width, bias)
         return x.transpose(1, 2).reshape(x.shape[0], -1, height, width)
@@ -201,10 +206,10 @@ class CMTHead(nn.Module):
         dropout: float = 0.0,
         num_classes: int = 1,
     ) -> None:
-        """Raises ValueError where `reduction` does not divide the grid."""
+        """Raises ValueError where `reduction` is above the grid's side."""
         super().__init__()
-        if image_size % reduction != 0:
-            raise ValueError(f"reduction {reduction} does not divide a grid of {image_size}")
+        if not 0 < reduction <= image_size:
+            raise ValueError(f"reduction must lie in 1..{image_size}, the grid, not {reduction}")
         self.image_size = image_size
         few = (image_size // reduction) ** 2
         self.embed = Embed(in_channels, width, 1)
@@ -226,30 +231,44 @@ class CMTHead(nn.Module):
         return as_logits(self.head(self.dropout(self.norm(x).mean(1))))
 
 
-def resize_bias(state: Mapping[str, Tensor], old_size: int, new_size: int) -> dict[str, Tensor]:
-    """A CMT state dict whose bias tables fit another input size.
+def resize_bias(
+    state: Mapping[str, Tensor], image_size: int, reductions: Sequence[int] = (8, 4, 2, 1)
+) -> dict[str, Tensor]:
+    """A CMT state dict whose bias tables fit squares of `image_size` pixels."""
+    resized = dict(state)
+    for i, name in enumerate(_STAGES):
+        grid, few = _grids(image_size, i, reductions[i])
+        table = state[f"relative_pos_{name}"]
+        resized[f"relative_pos_{name}"] = _resize_table(table, (grid, grid), (few, few))
+    return resized
+
+
+def _grids(image_size: int, stage: int, reduction: int) -> tuple[int, int]:
+    """Sides of a stage's grids of queries and of keys: the stem rounds up, all others down."""
+    side = -(-image_size // 2) // 2 ** (stage + 1)
+    return side, side // reduction if reduction > 0 else 0
+
+
+def _resize_table(table: Tensor, queries: tuple[int, int], keys: tuple[int, int]) -> Tensor:
+    """(heads, N, M) of square grids -> (heads, height * width of queries, the same of keys).
 
     The grid of queries and the grid of keys are resized one after the other, bicubically: as one
     picture of N x M the table would mix the end of a row with the start of the next.
     """
-    resized = dict(state)
-    for i, name in enumerate(_STAGES):
-        table = state[f"relative_pos_{name}"]  # (heads, N, M)
-        heads = table.shape[0]
-        old, new = old_size // (4 * 2**i), new_size // (4 * 2**i)
-        few = round(table.shape[2] ** 0.5)
-        ratio = old // few
-        table = table.reshape(heads, old, old, few * few).permute(0, 3, 1, 2)
-        table = _bicubic(table, new)  # (heads, M, new, new)
-        table = table.flatten(2).transpose(1, 2).reshape(heads, new * new, few, few)
-        resized[f"relative_pos_{name}"] = _bicubic(table, new // ratio).flatten(2)
-    return resized
+    heads, n, m = (int(side) for side in table.shape)  # an exporter's trace has tensors here
+    old, few = round(n**0.5), round(m**0.5)
+    if (old, old, few, few) == (*queries, *keys):
+        return table
+    table = table.reshape(heads, old, old, m).permute(0, 3, 1, 2)
+    table = _bicubic(table, queries)  # (heads, M, height, width)
+    table = table.flatten(2).transpose(1, 2).reshape(heads, -1, few, few)
+    return _bicubic(table, keys).flatten(2)
 
 
-def _bicubic(x: Tensor, side: int) -> Tensor:
-    if x.shape[-1] == side:
+def _bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
+    if x.shape[2:] == size:
         return x
-    return F.interpolate(x, (side, side), mode="bicubic", align_corners=False)
+    return F.interpolate(x, size, mode="bicubic", align_corners=False)
 
 
 def _init(module: nn.Module) -> None:

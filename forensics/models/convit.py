@@ -36,7 +36,9 @@ class GatedPositionalAttention(nn.Module):
     """A mix, per head, of content attention and attention by relative position, over (B, N, D).
 
     The mix of two row-stochastic maps needs no renormalising, and the positional map does not
-    depend on the image: one fused attention plus one product per head for the whole batch.
+    depend on the image: one fused attention plus one positional product for the whole batch. That
+    map's logits are a sum of one of rows and one of columns, so its softmax is a product of the
+    two and is applied as such: 2 G steps per token instead of G^2.
     """
 
     def __init__(self, width: int, heads: int, grid: int) -> None:
@@ -55,14 +57,29 @@ class GatedPositionalAttention(nn.Module):
         q, k = self.qk(x).view(b, n, 2, self.heads, d).permute(2, 0, 3, 1, 4).unbind(0)
         v = self.v(x).view(b, n, self.heads, d)
         content = F.scaled_dot_product_attention(q, k, v.transpose(1, 2))  # (B, heads, N, d)
-        relative = relative_positions(self.grid, x.device).to(self.pos_proj.weight.dtype)
-        places = self.pos_proj(relative).permute(2, 0, 1).softmax(dim=-1)  # (heads, N, N)
-        columns = v.permute(2, 1, 0, 3).reshape(self.heads, n, b * d)
-        placed = torch.bmm(places.to(columns.dtype), columns)
+        rows, columns = (part.to(v.dtype) for part in self.places())
+        grid = self.grid
+        placed = v.view(b, grid, grid, self.heads, d).permute(3, 1, 2, 0, 4)
+        placed = torch.bmm(rows, placed.reshape(self.heads, grid, grid * b * d))
+        placed = columns[:, None] @ placed.view(self.heads, grid, grid, b * d)
         placed = placed.view(self.heads, n, b, d).permute(2, 0, 1, 3)
         gate = torch.sigmoid(self.gating_param).view(1, -1, 1, 1)
         mixed = (1 - gate) * content + gate * placed
         return self.proj(mixed.transpose(1, 2).reshape(b, n, width).to(x.dtype))
+
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Attention by position, (heads, G, G) each from query to key: over rows, over columns.
+
+        The softmax of w0 dx + w1 dy + w2 (dx^2 + dy^2) over all keys is their outer product.
+        """
+        weight, bias = self.pos_proj.weight, self.pos_proj.bias
+        side = torch.arange(self.grid, device=weight.device)
+        step = (side[None] - side[:, None]).to(weight.dtype)  # query to key: right, or down
+        dx, dy, squared = weight.T[:, :, None, None]
+        rows = (dy * step + squared * step**2).softmax(-1)
+        # No softmax sees the bias; it is here for the weights that have it.
+        columns = (dx * step + squared * step**2 + bias[:, None, None]).softmax(-1)
+        return rows, columns
 
     def begin_local(self, strength: float = 1.0) -> None:
         """Start as a convolution: each head looks at one neighbour of a sqrt(heads)-wide kernel.
@@ -80,16 +97,6 @@ class GatedPositionalAttention(nn.Module):
                     head[0], head[1] = 2 * (row - centre), 2 * (column - centre)
                     head[2] = -1
             self.pos_proj.weight[: side * side] *= strength
-
-
-def relative_positions(grid: int, device: torch.device) -> Tensor:
-    """(N, N, 3) float32 from query to key: columns right, rows down, squared distance."""
-    side = torch.arange(grid, device=device)
-    rows, columns = torch.meshgrid(side, side, indexing="ij")
-    rows, columns = rows.flatten(), columns.flatten()
-    dx = columns[None, :] - columns[:, None]
-    dy = rows[None, :] - rows[:, None]
-    return torch.stack((dx, dy, dx**2 + dy**2), dim=-1).float()
 
 
 class ConViT(nn.Module):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from forensics.models.efficientnet import Extractor
+from forensics.models.efficientnet import Extractor, shape_after
 from forensics.models.layers import PatchEmbed, as_logits, grid_side, init_linear, require_heads
 from forensics.models.published import MultiScaleEncoder
 
@@ -69,11 +69,11 @@ class CrossEfficientViT(nn.Module):
         require_heads(large_width, heads)
         self.image_size, self.early = image_size, early
         self.extractor = Extractor(extractor, image_size, None)
-        shape = Extractor(extractor, image_size, early)  # for its sizes alone
+        channels, side = shape_after(self.extractor.net, early, image_size)
         self.small = _Tokens(
             self.extractor.channels, self.extractor.side, small_patch, small_width, dropout
         )
-        self.large = _Tokens(shape.channels, shape.side, large_patch, large_width, dropout)
+        self.large = _Tokens(channels, side, large_patch, large_width, dropout)
         self.encoder = MultiScaleEncoder(
             small_width=small_width,
             large_width=large_width,

@@ -1,20 +1,27 @@
 """EfficientNet as a plain classifier, the CNN to compare with, and as the extractor of hybrids.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019
-(arXiv 1905.11946), as efficientnet-pytorch 0.7.1 has it. The library pads for the one size it is
-built for, so a network belongs to its `image_size`.
+(arXiv 1905.11946), as efficientnet-pytorch 0.7.1 has it, whose weights load strictly. The library
+pads for the one size it is built for, so a network belongs to its `image_size`.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 from efficientnet_pytorch import EfficientNet  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from forensics.models.layers import as_logits, require_size
 
-EXTRACTORS: tuple[str, ...] = tuple(f"efficientnet-b{i}" for i in range(8))
+EFFICIENTNET_VARIANTS: dict[str, dict[str, Any]] = {
+    f"efficientnet-b{i}": {"extractor": f"efficientnet-b{i}", "dropout": rate}
+    for i, rate in enumerate((0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5))
+}
+EXTRACTORS: tuple[str, ...] = tuple(EFFICIENTNET_VARIANTS)
+_SMALLEST = 32  # pixels: one place of the last map
 
 
 class EfficientNetClassifier(nn.Module):
@@ -28,15 +35,11 @@ class EfficientNetClassifier(nn.Module):
         dropout: float = 0.2,
         num_classes: int = 1,
     ) -> None:
-        """Raises ValueError for an unknown extractor or a size that 32 does not divide."""
+        """Raises ValueError for an unknown extractor or a size below 32."""
         super().__init__()
-        require_extractor(extractor, image_size)
         self.image_size = image_size
-        self.net = cast(
-            nn.Module,
-            EfficientNet.from_name(  # pyright: ignore[reportUnknownMemberType]
-                extractor, image_size=image_size, dropout_rate=dropout, num_classes=num_classes
-            ),
+        self.net = efficientnet(
+            extractor, image_size, dropout_rate=dropout, num_classes=num_classes
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,25 +57,17 @@ class Extractor(nn.Module):
     def __init__(self, name: str, image_size: int, cut: int | None) -> None:
         """Raises ValueError for an unknown extractor, size or block."""
         super().__init__()
-        require_extractor(name, image_size)
         self.image_size, self.cut = image_size, cut
-        net: Any = EfficientNet.from_name(  # pyright: ignore[reportUnknownMemberType]
-            name, image_size=image_size, include_top=False
-        )
+        net: Any = efficientnet(name, image_size, include_top=False)
         blocks: list[Any] = list(net._blocks)
-        if cut is not None and not 0 <= cut < len(blocks):
-            raise ValueError(f"cut must name a block, 0 to {len(blocks) - 1}, not {cut}")
         self._num_blocks = len(blocks)  # of the whole network: drop connect grows towards its end
         if cut is None:
             self.channels = int(net._conv_head.out_channels)
+            self.side = _side(image_size, blocks)
         else:
-            blocks = blocks[: cut + 1]
-            net._blocks = nn.ModuleList(blocks)
+            self.channels, self.side = shape_after(net, cut, image_size)
+            net._blocks = nn.ModuleList(blocks[: cut + 1])
             net._conv_head, net._bn1 = nn.Identity(), nn.Identity()
-            self.channels = int(blocks[-1]._bn2.num_features)
-        self.side = image_size // 2
-        for block in blocks:
-            self.side //= int(block._depthwise_conv.stride[0])
         self.net = cast(nn.Module, net)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,9 +87,49 @@ class Extractor(nn.Module):
         return seen, x if self.cut is not None else net._swish(net._bn1(net._conv_head(x)))
 
 
-def require_extractor(name: str, image_size: int) -> None:
-    """Raises ValueError for an unknown extractor or a size that 32 does not divide."""
+class _Activation(nn.Module):
+    """SiLU, in place where no gradient is asked for: one pass over memory less."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def efficientnet(name: str, image_size: int, **words: Any) -> nn.Module:
+    """efficientnet-pytorch's network with random weights, its names and values, but faster.
+
+    Its own activation stands for one fused operation, and padding that is the same on both sides,
+    a copy of the map each time, is left to the convolutions. Raises ValueError for an unknown
+    name or a size below 32 pixels.
+    """
     if name not in EXTRACTORS:
         raise ValueError(f"extractor {name!r} is unknown; known: {', '.join(EXTRACTORS)}")
-    if image_size % 32 != 0 or image_size < 32:
-        raise ValueError(f"image_size must be a multiple of 32, not {image_size}")
+    if image_size < _SMALLEST:
+        raise ValueError(f"image_size must be at least {_SMALLEST}, not {image_size}")
+    net = cast(
+        nn.Module,
+        EfficientNet.from_name(name, image_size=image_size, **words),  # pyright: ignore
+    )
+    for part in net.modules():
+        if hasattr(part, "_swish"):
+            part._swish = _Activation()
+        padding = getattr(getattr(part, "static_padding", None), "padding", None)
+        if isinstance(part, nn.Conv2d) and padding is not None and len(set(padding)) == 1:
+            part.padding = (padding[0], padding[0])
+            part.static_padding = nn.Identity()
+    return net
+
+
+def shape_after(net: nn.Module, block: int, image_size: int) -> tuple[int, int]:
+    """(channels, side) of the map after that block. Raises ValueError where there is none."""
+    blocks = list(cast(Any, net)._blocks)
+    if not 0 <= block < len(blocks):
+        raise ValueError(f"cut must name a block, 0 to {len(blocks) - 1}, not {block}")
+    return int(blocks[block]._bn2.num_features), _side(image_size, blocks[: block + 1])
+
+
+def _side(image_size: int, blocks: list[Any]) -> int:
+    """Of the map after `blocks`: each stride rounds up, the stem's first."""
+    side = -(-image_size // 2)
+    for block in blocks:
+        side = -(-side // int(block._depthwise_conv.stride[0]))
+    return side

@@ -44,11 +44,18 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: `attention`, then an MLP, each with a residual."""
 
-    def __init__(self, width: int, attention: nn.Module, mlp_ratio: float, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        attention: nn.Module,
+        mlp_ratio: float,
+        dropout: float,
+        norm_eps: float = 1e-6,
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
         self.attn = attention
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.dropout = nn.Dropout(dropout)
 
@@ -75,9 +82,17 @@ def grid_side(image_size: int, patch_size: int) -> int:
     return image_size // patch_size
 
 
+def as_patches(x: Tensor, side: int) -> Tensor:
+    """(B, C, G, G) -> (B, N, side * side * C): patches row by row, places before channels."""
+    b, c, g, _ = x.shape
+    n = g // side
+    x = x.view(b, c, n, side, n, side).permute(0, 2, 4, 3, 5, 1)
+    return x.reshape(b, n * n, side * side * c)
+
+
 def require_heads(width: int, heads: int) -> None:
-    """Raises ValueError where the heads do not divide the width."""
-    if heads < 1 or width % heads != 0:
+    """Raises ValueError where the heads do not divide the width, or there is none."""
+    if width < 1 or heads < 1 or width % heads != 0:
         raise ValueError(f"width {width} is not divisible by {heads} heads")
 
 

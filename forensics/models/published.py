@@ -10,14 +10,16 @@ Legend: B images, N tokens, D width, h heads, d head width (64).
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
-from efficientnet_pytorch import EfficientNet  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forensics.models.layers import as_logits, grid_side, require_size
+from forensics.models.efficientnet import efficientnet
+from forensics.models.layers import as_logits, as_patches, grid_side, require_size
 
 _HEAD_WIDTH = 64
 _POSITIONS = 32  # rows of the position table: the batch size it was trained with
@@ -113,36 +115,26 @@ class _Transformer(nn.Module):
 
 
 def _features(network: nn.Module, x: Tensor, last_block: int | None) -> Tensor:
-    """The map after block `last_block`, or after the head convolution. Raises ValueError where
-    there is no such block."""
-    net = cast("EfficientNet", network)
+    """The map after block `last_block`, or after the head convolution. The network is whole, with
+    the classifier that the published files hold and nothing uses."""
+    net = cast(Any, network)
     if last_block is None:
-        return cast(Tensor, net.extract_features(x))  # pyright: ignore[reportUnknownMemberType]
-    x = net._swish(net._bn0(net._conv_stem(x)))  # pyright: ignore
-    for block in list(net._blocks)[: last_block + 1]:  # pyright: ignore
+        return cast(Tensor, net.extract_features(x))
+    x = net._swish(net._bn0(net._conv_stem(x)))
+    for block in list(net._blocks)[: last_block + 1]:
         x = cast(Tensor, block(x))
     return x
-
-
-def _extractor(name: str, image_size: int) -> nn.Module:
-    """Whole, with the classifier that the published files hold and nothing uses."""
-    return cast(nn.Module, EfficientNet.from_name(name, image_size=image_size))  # pyright: ignore
-
-
-def _as_patches(x: Tensor, side: int) -> Tensor:
-    """(B, C, G, G) -> (B, N, side * side * C), places before channels."""
-    b, c, g, _ = x.shape
-    n = g // side
-    x = x.view(b, c, n, side, n, side).permute(0, 2, 4, 3, 5, 1)
-    return x.reshape(b, n * n, side * side * c)
 
 
 class PublishedEfficientViT(nn.Module):
     """(B, 3, S, S) -> (B,) logits, fake positive, of the public `efficient_vit.pth`.
 
     The logit of an image depends on its place in the batch, as published: row b of the position
-    table is added to all tokens of image b. At most 32 images; ValueError beyond.
+    table is added to all tokens of image b. At most 32 images; ValueError beyond. Within
+    `first_position` every image gets row 0, and a batch may be of any size.
     """
+
+    row: int | None = None  # of the position table, for all images; None: that of their place
 
     def __init__(
         self,
@@ -159,8 +151,8 @@ class PublishedEfficientViT(nn.Module):
     ) -> None:
         super().__init__()
         self.image_size, self.patch_size = image_size, patch_size
-        grid_side(image_size // 32, patch_size)
-        self.efficient_net = _extractor(extractor, image_size)
+        grid_side(-(-image_size // 32), patch_size)
+        self.efficient_net = efficientnet(extractor, image_size)
         channels = cast(int, self.efficient_net._conv_head.out_channels)  # pyright: ignore
         self.pos_embedding = nn.Parameter(torch.randn(_POSITIONS, 1, width))
         self.patch_to_embedding = nn.Linear(patch_size**2 * channels, width)
@@ -178,14 +170,30 @@ class PublishedEfficientViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         require_size(x, self.image_size)
-        if x.shape[0] > _POSITIONS:
+        if self.row is None and x.shape[0] > _POSITIONS:
             raise ValueError(f"the published form takes at most {_POSITIONS} images at once")
         x = self.patch_to_embedding(
-            _as_patches(_features(self.efficient_net, x, None), self.patch_size)
+            as_patches(_features(self.efficient_net, x, None), self.patch_size)
         )
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
-        x = self.dropout(x + self.pos_embedding[: x.shape[0]])
+        rows = slice(x.shape[0]) if self.row is None else slice(self.row, self.row + 1)
+        x = self.dropout(x + self.pos_embedding[rows])
         return as_logits(self.mlp_head(self.transformer(x)[:, 0]))
+
+
+@contextmanager
+def first_position(model: nn.Module) -> Generator[None]:
+    """Within the block a published Efficient ViT scores each image as the first of its batch, so
+    that a logit belongs to the image alone; other networks are as they are."""
+    found = [part for part in model.modules() if isinstance(part, PublishedEfficientViT)]
+    before = [part.row for part in found]
+    for part in found:
+        part.row = 0
+    try:
+        yield
+    finally:
+        for part, row in zip(found, before, strict=True):
+            part.row = row
 
 
 class _Embedder(nn.Module):
@@ -203,7 +211,7 @@ class _Embedder(nn.Module):
     ) -> None:
         super().__init__()
         self.last_block, self.patch_size = last_block, patch_size
-        self.efficient_net = _extractor(extractor, image_size)
+        self.efficient_net = efficientnet(extractor, image_size)
         self.to_patch_embedding = nn.Sequential(
             nn.Identity(), nn.Linear(patch_size**2 * channels, width)
         )
@@ -214,7 +222,7 @@ class _Embedder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _as_patches(_features(self.efficient_net, x, self.last_block), self.patch_size)
+        x = as_patches(_features(self.efficient_net, x, self.last_block), self.patch_size)
         x = self.to_patch_embedding(x)
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         return self.dropout(x + self.pos_embedding[:, : x.shape[1]])
@@ -326,7 +334,7 @@ class PublishedCrossEfficientViT(nn.Module):
     ) -> None:
         super().__init__()
         self.image_size = image_size
-        whole = _extractor(extractor, image_size)
+        whole = efficientnet(extractor, image_size)
         last = cast(int, whole._conv_head.out_channels)  # pyright: ignore
         early = cast(int, list(whole._blocks)[2]._bn2.num_features)  # pyright: ignore
         self.sm_image_embedder = _Embedder(

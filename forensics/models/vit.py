@@ -48,9 +48,11 @@ class ViT(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
+        norm_eps: float = 1e-6,
         num_classes: int = 1,
     ) -> None:
-        """Raises ValueError where patch and image, or heads and width, do not fit."""
+        """`norm_eps` is timm's; transformers' weights have 1e-12. Raises ValueError where patch and
+        image, or heads and width, do not fit."""
         super().__init__()
         require_heads(width, heads)
         self.image_size = image_size
@@ -60,9 +62,10 @@ class ViT(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens + 1, width))
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            Block(width, Attention(width, heads), mlp_ratio, dropout) for _ in range(depth)
+            Block(width, Attention(width, heads), mlp_ratio, dropout, norm_eps)
+            for _ in range(depth)
         )
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
         self.head = nn.Linear(width, num_classes)
         self.apply(init_linear)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)

@@ -92,6 +92,9 @@ def fast_depthwise(module: nn.Module) -> Generator[int]:
 
 def _forward(self: Any, x: Tensor) -> Tensor:
     x, weight = self.static_padding(x), self.weight
+    if any(self.padding):  # static padding alike on all sides, which our networks leave to conv2d
+        rows, columns = self.padding
+        x = F.pad(x, (columns, columns, rows, rows))
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         x, weight = x.to(dtype), weight.to(dtype)

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from forensics.preprocess import Preprocessing, normalise
 from forensics.training.depthwise import fast_depthwise
+from forensics.training.ema import decay_at, update_average
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,23 +106,12 @@ def train(
             loss.backward()  # pyright: ignore[reportUnknownMemberType]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()  # pyright: ignore[reportUnknownMemberType]
-            update_average(average, model, min(config.ema, (step + 1) / (step + 10)))
+            update_average(average, model, decay_at(step, config.ema))
             on_step(step, float(loss.detach()), progress)
             if step % 200 == 199:
                 write(average, out / "ema.safetensors")
     write(average, out / "ema.safetensors")
     return average
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the average's weights and buffers towards the model's; counters are copied."""
-    current = model.state_dict()
-    for name, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(current[name], 1 - decay)
-        else:
-            value.copy_(current[name])
 
 
 def write(model: nn.Module, path: Path) -> None:

@@ -33,7 +33,8 @@ consumer does not use it up.
 
 from __future__ import annotations
 
+from forensics.video.cancellation import Cancellation
 from forensics.video.isolation import dismiss, prestart
 from forensics.video.session import VideoSession, open_video
 
-__all__ = ["VideoSession", "dismiss", "open_video", "prestart"]
+__all__ = ["Cancellation", "VideoSession", "dismiss", "open_video", "prestart"]

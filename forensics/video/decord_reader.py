@@ -168,5 +168,6 @@ def _changes_size(file: BinaryIO, sniffed: Sniffed, budget: Budget) -> bool:
             try:
                 sizes.update((frame.width, frame.height) for frame in packet.decode())
             except FFmpegError as error:
+                require_room(_ROOM)
                 raise _refusal("gives up files with corrupt packets (corrupt)") from error
     return len(sizes) > 1

@@ -52,6 +52,8 @@ class DecoderProcess:
         self.decoder = decoder
         self.waited_s = 0.0
         self._owner = os.getpid()
+        # Whoever signals the child must know that its number has not gone to another process.
+        self._reaping = threading.Lock()
         self.limit(memory_mb=0, wall_s=0.0, cpu_s=0.0)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by kill
@@ -129,16 +131,24 @@ class DecoderProcess:
         """End the child and release everything; may be called again."""
         self._channel.close()
         if self._owner == os.getpid():
-            self._process.kill()
-            self._process.wait()
+            with self._reaping:
+                self._process.kill()
+                self._process.wait()
         else:
             self._process.returncode = 0  # a fork's copy: not ours to end or to wait for
         self._log.close()
 
+    def stop(self) -> None:
+        """End the child from another thread: who waits for its answer gets a MediaError now."""
+        with self._reaping:
+            if self._process.returncode is None:
+                self._process.kill()
+
     def _autopsy(self) -> MediaError:
         """Why the child ended without saying so."""
         try:
-            status = self._process.wait(timeout=5)
+            with self._reaping:
+                status = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self.kill()
             return MediaError("the decoder broke off its answer", label="undecodable")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from forensics.errors import MediaError
 from forensics.structures import DecodeStats, Frame, VideoInfo
 from forensics.video import isolation, wire
+from forensics.video.cancellation import Cancellation
 from forensics.video.reader import check_decoder
 
 if TYPE_CHECKING:
@@ -22,22 +23,36 @@ if TYPE_CHECKING:
 
 
 def open_video(
-    path: str | os.PathLike[str], *, limits: Limits, decoder: str = "pyav"
+    path: str | os.PathLike[str],
+    *,
+    limits: Limits,
+    decoder: str = "pyav",
+    cancellation: Cancellation | None = None,
 ) -> VideoSession:
     """Open a video or picture for reading in a decoder process of its own.
 
     Raises MediaError (label `undecodable`, `no_video_stream`, `limit_exceeded` or `unsupported`)
     naming the file, and ConfigError for an unknown decoder. Nothing is decoded twice: `info` is
-    known at once, frames come from `VideoSession.frames`.
+    known at once, frames come from `VideoSession.frames`. `cancellation` ends the decoder from
+    another thread: what waits for it here then raises MediaError.
     """
     check_decoder(decoder)
-    return VideoSession(path, limits=limits, decoder=decoder)
+    return VideoSession(
+        path, limits=limits, decoder=decoder, cancellation=cancellation or Cancellation()
+    )
 
 
 class VideoSession:
     """An open medium: `info` at once, `frames(positions)` once, `stats` after the last frame."""
 
-    def __init__(self, path: str | os.PathLike[str], *, limits: Limits, decoder: str) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        limits: Limits,
+        decoder: str,
+        cancellation: Cancellation,
+    ) -> None:
         self._name = _printable(path)
         self._limits = limits
         self._stats: DecodeStats | None = None
@@ -62,6 +77,7 @@ class VideoSession:
                 raise self._named(error) from error.__cause__
             try:
                 self._child = isolation.take(decoder)
+                cancellation.attach(self._child)
                 self._child.limit(
                     memory_mb=limits.memory_mb, wall_s=limits.wall_s, cpu_s=limits.cpu_s
                 )

@@ -29,6 +29,29 @@ def safe_members(path: Path) -> Iterator[PurePosixPath]:
     Dangerous: absolute names, `..`, links, devices, more than MAX_MEMBERS or MAX_BYTES. Nothing is
     written; tarfile's own `data` filter was circumvented more than once (CVE-2025-4517).
     """
+    for _, member in _checked(path):
+        yield PurePosixPath(member.name)
+
+
+def folder_contents(path: Path, folder: str, most_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files directly in one folder of a tar, in order.
+
+    Raises ManifestError as `safe_members` does, and where they hold more than `most_bytes`.
+    """
+    total = 0
+    for archive, member in _checked(path):
+        if PurePosixPath(member.name).parent != PurePosixPath(folder):
+            continue
+        total += member.size
+        if total > most_bytes:
+            raise ManifestError(f"{path}: more than {most_bytes} bytes in {folder}")
+        file = archive.extractfile(member)
+        if file is not None:
+            with file:
+                yield PurePosixPath(member.name).name, file.read()
+
+
+def _checked(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     count = size = 0
     try:
         # As a stream: gzip is read once, from front to back.
@@ -44,6 +67,6 @@ def safe_members(path: Path) -> Iterator[PurePosixPath]:
                 if count > MAX_MEMBERS or size > MAX_BYTES:
                     raise ManifestError(f"{path}: too large: {count} members, {size} bytes")
                 if member.isfile():
-                    yield name
+                    yield archive, member
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise ManifestError(f"{path}: the archive cannot be read: {error}") from error

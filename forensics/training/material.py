@@ -1,0 +1,104 @@
+"""What a run is shown: the crops to learn from and to be judged by, as batches of one process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from forensics.datasets.shards import CropStore
+from forensics.datasets.store_leaks import check_store_no_leak
+from forensics.errors import ManifestError
+from forensics.training.card import crops_sha256
+from forensics.training.config import TrainConfig
+from forensics.training.sampler import Batches, Codes, Sampler, divided
+from forensics.training.samples import TrainingCrops, ValidationCrops, collate, start_worker
+from forensics.training.validation import validation_rows
+
+_AHEAD = 4  # batches each loader process prepares
+
+
+class Material:
+    """The crops of a store as a run uses them; `rank` of `world` processes.
+
+    Raises ManifestError for a split or class without crops and for splits that share a person or a
+    recording, ConfigError for a batch that the processes cannot share.
+    """
+
+    def __init__(self, store: CropStore, config: TrainConfig, *, rank: int, world: int) -> None:
+        self.store, self._config, self._rank, self._world = store, config, rank, world
+        # Whoever is known from training is found in validation by the face, not by the forgery.
+        check_store_no_leak(store)
+        table = store.rows
+        # Bystanders in a fake are real, and nothing says which of them are.
+        rows = store.where(split="train")
+        rows = rows[table.main[rows]]
+        if not len(rows):
+            raise ManifestError(
+                "no crop is in the split `train`; divide the manifest into splits and extract again"
+            )
+        data = config.data
+        pairs = divided(data.batch, data.self_blended, world)
+        columns: dict[str, Codes] = {
+            key: getattr(table, "label" if key == "class" else key)[rows] for key in data.balance
+        }
+        self._sampler = Sampler(
+            rows,
+            table.label[rows],
+            columns,
+            table.video[rows],
+            batch=data.batch,
+            pairs=pairs,
+            seed=config.seed,
+            # A landmark that is not known is NaN, and then all of them are.
+            blendable=~np.isnan(table.landmarks[rows, 0, 0]) if pairs else None,
+        )
+        self._crops = TrainingCrops(store, rows, data, seed=config.seed)
+        self.batch_images = data.batch // world
+        self.epoch_steps = max(1, self._sampler.steps // config.accumulate)
+        self.total_steps = config.steps or config.epochs * self.epoch_steps
+        fakes_to_find = bool((table.label[store.where(split="val")] == 1).any())
+        blended = data.self_blended == 1 and not fakes_to_find
+        chosen = validation_rows(store, config.validation.frames, blended=blended)
+        self._validation = ValidationCrops(store, chosen, data, blended=blended)
+        self.validation_videos = np.unique(table.video[chosen], return_inverse=True)[1]
+        self.sha256 = crops_sha256(store)
+
+    def batches(self, step: int) -> DataLoader[Any]:
+        """This process's part of every batch from `step` to the end of the run."""
+        accumulate = self._config.accumulate
+        return self._loader(
+            self._crops,
+            batch_sampler=Batches(
+                self._sampler,
+                start=step * accumulate,
+                end=self.total_steps * accumulate,
+                rank=self._rank,
+                world=self._world,
+            ),
+        )
+
+    def validation(self) -> DataLoader[Any]:
+        """This process's part of the validation crops; `Batch.places` count through all of them."""
+        mine = Subset(self._validation, range(self._rank, len(self._validation), self._world))
+        return self._loader(mine, batch_size=self._config.validation.batch)
+
+    def _loader(self, crops: Any, **batching: Any) -> DataLoader[Any]:
+        workers = self._config.data.workers
+        return DataLoader(
+            crops,
+            collate_fn=collate,
+            num_workers=workers,
+            prefetch_factor=_AHEAD if workers else None,
+            worker_init_fn=start_worker,
+            pin_memory=torch.cuda.is_available() and self._config.device != "cpu",
+            **batching,
+        )
+
+    def place_of(self, row: int) -> str:
+        """A crop in words: its number, its video and the time in it."""
+        table = self.store.rows
+        video = self.store.names["video"][int(table.video[row])]
+        return f"crop {row} of {video} at {float(table.time_s[row]):.2f} s"

@@ -1,0 +1,162 @@
+"""Crops as the network is shown them: read, blended, augmented, cut to size, put into batches.
+
+What an image looks like follows from (seed, epoch, place in the epoch) alone, in whichever loader
+process it is made. Nothing is kept: memory does not grow with the data set.
+
+Legend: B images, S side of the network's input in pixels.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from forensics.datasets.augment import Augmentation, Image, face_cut
+from forensics.datasets.self_blend import self_blend
+from forensics.datasets.shards import CropFacts, CropStore
+from forensics.errors import ForensicsError
+from forensics.training.config import DataConfig
+from forensics.training.losses import NO_PAIR
+from forensics.training.sampler import Draw
+
+Failure = tuple[int, str]  # row of the store, why it cannot be read
+
+_TRIES = 10  # crops drawn in place of one that cannot be read
+_UNREADABLE = (ForensicsError, OSError, ValueError, cv2.error)
+
+
+class Shown(NamedTuple):
+    """One draw: one image, or a real and its fake; (K, S, S, 3) uint8 RGB, (K,) labels."""
+
+    place: int
+    images: Image
+    labels: tuple[int, ...]
+    failures: tuple[Failure, ...]
+
+
+class Batch(NamedTuple):
+    """`images` (B, S, S, 3) uint8 RGB, `labels` (B,) int64, `places` (B,) int64 of the draws they
+    come from, `pairs` (B,) int64: the pair an image belongs to or NO_PAIR; `failures`: crops that
+    could not be read."""
+
+    images: Tensor
+    labels: Tensor
+    places: Tensor
+    pairs: Tensor
+    failures: tuple[Failure, ...]
+
+
+class TrainingCrops(Dataset[Shown]):
+    """Draw -> what is shown for it. A crop that cannot be read is replaced by another of its class,
+    and told; when ten in a row fail, `images` is empty and the trainer stops."""
+
+    def __init__(
+        self, store: CropStore, rows: NDArray[np.int64], config: DataConfig, *, seed: int
+    ) -> None:
+        self._store, self._rows, self._config, self._seed = store, rows, config, seed
+        self._augment = Augmentation(config.size, margin=config.margin)
+
+    def __getitem__(self, draw: Draw) -> Shown:
+        rng = np.random.default_rng((self._seed, draw.epoch, draw.place, 1))
+        failures: list[Failure] = []
+        row = draw.row
+        for _ in range(_TRIES):
+            try:
+                crop, facts = self._store.read(row)
+                images, labels = self._show(crop, facts, draw.pair, rng)
+                return Shown(draw.place, np.stack(images), labels, tuple(failures))
+            except _UNREADABLE as error:
+                failures.append((row, _one_line(error)))
+                row = self._another(draw.row, rng)
+        return Shown(draw.place, np.empty(0, np.uint8), (), tuple(failures))
+
+    def _another(self, row: int, rng: np.random.Generator) -> int:
+        """A row of the same class. Found by trying: a list of each class would be one more copy."""
+        labels = self._store.rows.label
+        while True:
+            other = int(self._rows[int(rng.integers(len(self._rows)))])
+            if labels[other] == labels[row]:
+                return other
+
+    def _show(
+        self, crop: Image, facts: CropFacts, pair: bool, rng: np.random.Generator
+    ) -> tuple[list[Image], tuple[int, ...]]:
+        if pair:
+            images, labels = list(self_blend(crop, facts.landmarks, rng)), (0, 1)
+        else:
+            images, labels = [crop], (facts.label,)
+        if self._config.augment:
+            return self._augment(images, facts.box_xyxy, rng), labels
+        return [_plain(image, facts, self._config) for image in images], labels
+
+
+class ValidationCrops(Dataset[Shown]):
+    """Place in `rows` -> the crop as a scan would cut it; without images where it is unreadable.
+
+    With `blended` each real comes with a self-blended fake, the same one every time.
+    """
+
+    def __init__(
+        self, store: CropStore, rows: NDArray[np.int64], config: DataConfig, *, blended: bool
+    ) -> None:
+        self._store, self._rows, self._config, self._blended = store, rows, config, blended
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int) -> Shown:
+        row = int(self._rows[place])
+        try:
+            crop, facts = self._store.read(row)
+            images, labels = [crop], (facts.label,)
+            if self._blended:
+                rng = np.random.default_rng((0, row))
+                images, labels = list(self_blend(crop, facts.landmarks, rng)), (0, 1)
+            shown = [_plain(image, facts, self._config) for image in images]
+            return Shown(place, np.stack(shown), labels, ())
+        except _UNREADABLE as error:
+            return Shown(place, np.empty(0, np.uint8), (), ((row, _one_line(error)),))
+
+
+def _plain(crop: Image, facts: CropFacts, config: DataConfig) -> Image:
+    return face_cut(crop, facts.box_xyxy, config.margin, config.size)
+
+
+def collate(shown: Sequence[Shown]) -> Batch:
+    """Draws -> one batch, in their order. Draws without images leave only their failures."""
+    labels = [label for one in shown for label in one.labels]
+    pairs = [
+        number if len(one.labels) > 1 else NO_PAIR
+        for number, one in enumerate(shown)
+        for _ in one.labels
+    ]
+    images = [one.images for one in shown if one.labels]
+    return Batch(
+        images=torch.from_numpy(  # pyright: ignore[reportUnknownMemberType]
+            np.concatenate(images) if images else np.empty((0, 1, 1, 3), np.uint8)
+        ),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        places=torch.tensor([o.place for o in shown for _ in o.labels], dtype=torch.int64),
+        pairs=torch.tensor(pairs, dtype=torch.int64),
+        failures=tuple(failure for one in shown for failure in one.failures),
+    )
+
+
+def start_worker(_worker: int) -> None:
+    """Of a loader process: one thread, as there are as many processes as cores are wanted. What
+    asks a whole group of processes to end is for the trainer to answer: it ends its loaders."""
+    cv2.setNumThreads(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,199 @@
+"""`deepfake train` through its console script: from data to a checkpoint, stopped and resumed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from makers_training import write_store
+from typer.testing import CliRunner
+
+from forensics.checkpoint import load_checkpoint
+from forensics.config import ExtractionConfig
+from forensics.datasets import preparation
+from forensics.datasets.extraction import Summary
+from forensics.datasets.manifest_file import read_manifest
+from forensics.errors import ManifestError
+
+(SCRIPT,) = metadata.entry_points(group="console_scripts", name="deepfake")
+DEEPFAKE = str(Path(sys.executable).with_name("deepfake"))
+TINY = [
+    *("--config", "smoke", "--set", "model.name=vit-tiny", "--set", "data.size=32"),
+    *("--set", "model.options={patch_size: 16, width: 16, depth: 2, heads: 2}"),
+    *("--set", "data.batch=8", "--set", "data.workers=0", "--set", "device=cpu"),
+    *("--set", "steps=6", "--set", "optimizer.lr=3e-3", "--set", "data.augment=false"),
+]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_store(tmp_path_factory.mktemp("store") / "crops")
+
+
+def train(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(SCRIPT.load(), ["train", *arguments], prog_name="deepfake")
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_one_command_trains_and_names_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = train(*TINY, "--data", str(crops), "--out", "run")
+    assert code == 0
+    assert re.fullmatch(
+        r"run/best.safetensors: AUC [01]\.\d{3} of the validation videos, step 6 of 6\n", out
+    )
+    assert re.fullmatch(
+        r"step 6: AUC \d\.\d+ of 4 validation videos, loss \d\.\d+, best so far\n", err
+    )
+    assert load_checkpoint(tmp_path / "run/best.safetensors").card.model == "vit-tiny"
+    code, _, err = train(*TINY, "--data", str(crops), "--out", "run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "run: holds a run already; go on with it (--resume)" in err
+    assert train("--out", "run", "--resume", "--quiet") == (0, out, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--out is missing"),
+        (["--out", "r"], "--data is missing"),
+        (["--resume"], "--resume needs --out"),
+        (["--resume", "--out", "r"], "r: there is no run to go on with"),
+        (["--resume", "--out", "r", "--config", "vit"], "leave --config out"),
+        (["--out", "r", "--data", "absent"], "absent: no such file or folder"),
+        (["--out", "r", "--data", "empty"], "empty: no known layout fits"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    code, out, err = train(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_ctrl_c_ends_the_step_saves_the_state_and_says_how_to_go_on(
+    tmp_path: Path, crops: Path
+) -> None:
+    command = [DEEPFAKE, "train", *TINY, "--data", str(crops), "--out", "run"]
+    run = subprocess.Popen(
+        [*command, *("--set", "steps=100000"), *("--set", "validation.every=5"),
+         *("--set", "data.workers=1")],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a terminal sends the signal to the whole group
+    )  # fmt: skip
+    assert run.stderr is not None
+    assert run.stderr.readline().startswith("step 5: AUC")
+    os.killpg(run.pid, signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "best.safetensors: AUC" in out
+    last = err.splitlines()[-1]
+    assert re.fullmatch(
+        r"deepfake: stopped after step \d+ of 100000; go on with `deepfake train --out run "
+        r"--resume`",
+        last,
+    )
+    assert (tmp_path / "run" / "last.safetensors").exists()
+
+
+def fake_extraction(monkeypatch: pytest.MonkeyPatch, skipped: dict[str, int]) -> list[Any]:
+    """Instead of cutting, note the manifest and put the crops of the maker there."""
+    seen: list[Any] = []
+
+    def extract(manifest: Path, out: Path, config: Any, **_: Any) -> Summary:
+        seen.append(([(s.path, s.label, s.split) for s in read_manifest(manifest)], config))
+        write_store(out)
+        return Summary(rows=8, crops=64, cut=8, skipped=skipped)
+
+    monkeypatch.setattr(preparation, "extract", extract)
+    return seen
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"video")
+
+
+def test_a_data_set_as_it_comes_is_split_cut_and_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "set", *(f"{label}/{n}.mp4" for label in ("real", "fake") for n in range(10)))
+    seen = fake_extraction(monkeypatch, {"no face": 2})
+    code, out, err = train(*TINY, "--data", "set", "--out", "run", "--set", "extract.frames=5")
+    assert code == 0, err
+    (rows, config) = seen[0]
+    assert config == ExtractionConfig(frames=5)
+    assert {path for path, _, _ in rows} == {
+        f"../set/{label}/{n}.mp4" for label in ("real", "fake") for n in range(10)
+    }
+    assert {(label, split) for _, label, split in rows} == {
+        (label, split) for label in ("real", "fake") for split in ("train", "val")
+    }
+    assert "no splits of its own: divided by identity and source into 85% train, 15% val" in err
+    assert "rows without crops: 2 no face; run/crops/skipped.csv names them" in err
+    assert (tmp_path / "run/manifest.csv").exists()
+    assert train("--out", "run", "--resume")[:2] == (0, out)
+
+
+def prepare(data: Path, work: Path, on_note: Callable[[str], None] = print) -> None:
+    preparation.prepare(
+        data,
+        work,
+        ExtractionConfig(),
+        seed=0,
+        workers=1,
+        on_progress=lambda done, total: None,
+        on_note=on_note,
+    )
+
+
+def test_a_manifest_is_taken_as_it_is_and_another_table_is_read_by_its_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = fake_extraction(monkeypatch, {})
+    touch(tmp_path, *(f"{n}.mp4" for n in range(4)))
+    manifest = tmp_path / "m.csv"
+    header = "path,label,kind,dataset,identity,split\n"
+    rows = "0.mp4,real,video,a,x,train\n1.mp4,fake,video,a,y,val\n"
+    manifest.write_text(header + rows)
+    prepare(manifest, tmp_path / "one")
+    assert seen[-1][0] == [("0.mp4", "real", "train"), ("1.mp4", "fake", "val")]
+    table = tmp_path / "mine.csv"
+    table.write_text("path,label,split\n0.mp4,real,train\n1.mp4,fake,train\n2.mp4,real,val\n")
+    prepare(table, tmp_path / "two")
+    assert seen[-1][0][0] == ("../0.mp4", "real", "train")
+    manifest.write_text(header + rows.replace("a,y,val", "a,x,val"))
+    with pytest.raises(ManifestError, match="the splits share people or recordings: identity x"):
+        prepare(manifest, tmp_path / "three")
+
+
+def test_data_without_a_face_is_an_error_with_the_place_of_the_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "0.mp4")
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,label,kind,dataset\n0.mp4,real,video,a\n")
+    empty = Summary(rows=1, crops=0, cut=1, skipped={"no face": 1})
+    monkeypatch.setattr(preparation, "extract", lambda *_, **__: empty)
+    with pytest.raises(ManifestError, match=r"no face was found; .*skipped.csv says why"):
+        prepare(manifest, tmp_path / "run")

@@ -1,0 +1,458 @@
+"""Whole runs: what they leave behind, how they stop and go on, and what ends them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from makers_training import tiny_config, write_store
+from safetensors.torch import load_file
+
+from forensics.checkpoint import load_checkpoint
+from forensics.config import load_config
+from forensics.datasets.shards import SETTINGS_FILE, CropStore
+from forensics.errors import ConfigError, ManifestError, TrainingError
+from forensics.training import learner, trainer
+from forensics.training.config import TrainConfig
+from forensics.training.logbook import read_rows
+from forensics.training.material import Material
+from forensics.training.trainer import train
+from forensics.training.validation import Scores
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    # Python 3.12 warns of every fork beside threads, which PyTorch's loader is made for.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> CropStore:
+    folder = write_store(tmp_path_factory.mktemp("store") / "crops")
+    (folder / SETTINGS_FILE).write_text(json.dumps({"manifest_sha256": "5" * 64}))
+    return CropStore.open(folder)
+
+
+def standing_of(run: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(run / "last.safetensors", framework="pt") as file:
+        return json.loads(file.metadata()["state"])
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    """To the bit, but for how fast they went."""
+    for name in ("last.safetensors", "best.safetensors"):
+        first, second = load_file(one / name), load_file(other / name)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert standing_of(one) == standing_of(other)
+    timed = {"images_per_s", "waiting"}
+    rows = [
+        [{k: v for k, v in row.items() if k not in timed} for row in read_rows(run)]
+        for run in (one / "metrics.csv", other / "metrics.csv")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_run_learns_and_leaves_a_checkpoint_that_scans(tmp_path: Path, store: CropStore) -> None:
+    told: list[Any] = []
+    config = tiny_config()
+    done = train(config, store, tmp_path / "mine", on_step=told.append, on_validation=told.append)
+    assert (done.step, done.total, done.unreadable) == (12, 12, 0)
+    assert done.best_auc == 1.0
+    assert [type(one).__name__ for one in told].count("Progress") == 12
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
+        "best.safetensors",
+        "config.yaml",
+        "curves.png",
+        "environment.json",
+        "last.safetensors",
+        "metrics.csv",
+        "tensorboard",
+    ]
+    assert list((tmp_path / "mine" / "tensorboard").iterdir())
+    assert (tmp_path / "mine" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    effective = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())
+    assert load_config(TrainConfig, effective, "config.yaml") == config
+    facts = json.loads((tmp_path / "mine" / "environment.json").read_text())
+    assert facts["crops"] == 64
+    assert facts["software"]["torch"] == torch.__version__.partition("+")[0]
+    assert {"git_revision", "crops_sha256", "device"} <= facts.keys()
+    card = load_checkpoint(done.checkpoint).card
+    assert card.name == "mine"
+    assert (card.preprocessing.size, card.preprocessing.margin) == (32, 1.3)
+    assert card.metrics["video_auc"] == 1.0
+    assert "toy: 6 real, 6 fake (lighter)" in card.training_data
+    assert card.manifest_sha256 == facts["manifest_sha256"] == "5" * 64
+    assert card.thresholds.real <= 0.5 <= card.thresholds.fake
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from makers_training import tiny_config
+from forensics.datasets.shards import CropStore
+from forensics.training.trainer import train
+
+def on_step(told):
+    if told.step == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+config = tiny_config(data__augment=True, data__workers=2)
+train(config, CropStore.open({crops!r}), Path({out!r}), on_step=on_step)
+"""
+
+
+def folder_of(store: CropStore) -> Path:
+    return store.__reduce__()[1][0]
+
+
+def test_killed_and_resumed_equals_uninterrupted_to_the_bit(
+    tmp_path: Path, store: CropStore
+) -> None:
+    words = {"tests": str(Path(__file__).parent), "crops": str(folder_of(store))}
+    script = KILLED.format(**words, out=str(tmp_path / "killed"))
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert standing_of(tmp_path / "killed")["step"] == 6
+    config = tiny_config(data__augment=True, data__workers=0)
+    train(config, store, tmp_path / "killed", resume=True)
+    train(config, store, tmp_path / "whole")
+    assert_equal_runs(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer__name": "sgd", "accumulate": 2, "steps": 8},
+        {"optimizer__name": "sam", "ema": 0, "data__self_blended": 1.0},
+        {"precision": "bf16", "data__balance": [], "model__freeze": ["patch_embed"]},
+    ],
+    ids=["sgd", "sam", "bf16"],
+)
+def test_stopped_and_resumed_equals_uninterrupted_whatever_the_settings(
+    tmp_path: Path, store: CropStore, changes: dict[str, Any]
+) -> None:
+    config = tiny_config(**changes)
+    asked: list[None] = []
+
+    def after_five() -> bool:
+        asked.append(None)
+        return len(asked) == 5
+
+    stopped = train(config, store, tmp_path / "stopped", should_stop=after_five)
+    assert stopped.step == 5
+    train(config, store, tmp_path / "stopped", resume=True)
+    train(config, store, tmp_path / "whole")
+    assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path: Path, store: CropStore) -> None:
+    config = tiny_config(steps=3)
+    first = train(config, store, tmp_path / "run")
+    assert train(config, store, tmp_path / "run", resume=True) == first
+
+
+def test_what_is_shown_does_not_depend_on_loader_processes(store: CropStore) -> None:
+    def shown(workers: int) -> list[Any]:
+        config = tiny_config(data__augment=True, data__workers=workers, steps=3)
+        return list(Material(store, config, rank=0, world=1).batches(0))
+
+    for alone, helped in zip(shown(0), shown(2), strict=True):
+        assert torch.equal(alone.images, helped.images)
+        assert torch.equal(alone.labels, helped.labels)
+    assert not torch.equal(shown(0)[0].images, shown(0)[1].images)
+
+
+def test_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
+    import tracemalloc
+
+    def peak(videos: int, name: str) -> int:
+        store = CropStore.open(write_store(tmp_path / name, videos=videos, crops=8))
+        tracemalloc.start()
+        material = Material(store, tiny_config(steps=6), rank=0, world=1)
+        for _ in material.batches(0):
+            pass
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    peak(8, "first")  # pays for what is imported on first use
+    assert peak(64, "large") - peak(8, "small") < 448 * 200  # 448 more crops of 12,288 bytes
+
+
+TWO = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from makers_training import tiny_config
+from forensics.datasets.shards import CropStore
+from forensics.training.trainer import train
+config = tiny_config(
+    model__options={options!r}, data__self_blended=0.5, data__augment=True, accumulate=2, steps=5
+)
+train(config, CropStore.open({crops!r}), Path({out!r}))
+"""
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path, store: CropStore) -> None:
+    options = {"patch_size": 16, "width": 16, "depth": 2, "heads": 2}  # no dropout
+    words = {"tests": str(Path(__file__).parent), "crops": str(folder_of(store))}
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(**words, options=options, out=str(tmp_path / "two")))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", str(script)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    changes = {"data__self_blended": 0.5, "data__augment": True, "accumulate": 2, "steps": 5}
+    config = tiny_config(model__options=options, **changes)
+    train(config, store, tmp_path / "one")
+    one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], atol=2e-5), key
+    facts = json.loads((tmp_path / "two" / "environment.json").read_text())
+    assert facts["processes"] == 2
+    aucs = [read_rows(tmp_path / name / "metrics.csv")[-1]["val_auc"] for name in ("one", "two")]
+    assert aucs[0] == aucs[1]
+
+
+def test_validation_is_in_eval_and_inference_mode_and_training_is_not(
+    tmp_path: Path, store: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[tuple[bool, bool, bool]] = set()
+    logits = learner.Learner.logits
+
+    def spy(self: Any, network: Any, batch: Any) -> torch.Tensor:
+        judging = len(batch.failures) == 0 and torch.is_inference_mode_enabled()
+        seen.add((judging, network.training, torch.is_grad_enabled()))
+        return logits(self, network, batch)
+
+    monkeypatch.setattr(learner.Learner, "logits", spy)
+    for ema in (0.9, 0):  # without an average the very network that learns is judged
+        seen.clear()
+        train(tiny_config(steps=7, ema=ema), store, tmp_path / f"{ema}")
+        assert seen == {(False, True, True), (True, False, False)}
+
+
+def test_the_best_checkpoint_so_far_is_kept(
+    tmp_path: Path, store: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not compared with the validation before: 0.5, 1.0, 0.25, 0.75 keeps the second."""
+    labels = np.array([0, 0, 1, 1])
+    logits = iter([[1, 0, 1, 0], [0, 1, 2, 3], [2, 1, 0, 1], [0, 3, 2, 4], [0, 9, 9.5, 10]])
+
+    def scored(*_: Any, **__: Any) -> Any:
+        return Scores(logits=np.array(next(logits), float), labels=labels), ()
+
+    monkeypatch.setattr(trainer, "score_videos", scored)
+    told: list[Any] = []
+    done = train(
+        tiny_config(validation__every=1, steps=5), store, tmp_path / "r", on_validation=told.append
+    )
+    assert [(round(one.auc, 3), one.best) for one in told] == [
+        (0.5, True),
+        (1.0, True),
+        (0.125, False),
+        (0.75, False),
+        (1.0, False),
+    ]
+    assert done.best_step == 2
+    assert load_checkpoint(done.checkpoint).card.metrics["images_seen"] == 16
+
+
+def test_only_reals_suffice_for_self_blended_fakes(tmp_path: Path) -> None:
+    folder = write_store(tmp_path / "crops", fakes=False, val_fakes=False)
+    config = tiny_config(data__self_blended=1.0, steps=2)
+    told: list[Any] = []
+    train(config, CropStore.open(folder), tmp_path / "run", on_validation=told.append)
+    assert told[-1].videos == 8  # 4 reals, and a fake of each
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"fakes": False}, "the training split holds no fakes"),
+        ({"val_fakes": False}, "the split `val` holds reals only"),
+        ({"videos": 2}, "no crop is in the split `val`"),
+    ],
+)
+def test_a_missing_class_or_split_is_named(
+    tmp_path: Path, words: dict[str, Any], message: str
+) -> None:
+    store = CropStore.open(write_store(tmp_path / "crops", **words))
+    with pytest.raises(ManifestError, match=message):
+        train(tiny_config(), store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__name": "vit-tinny"}, r"'vit-tinny' is unknown; did you mean vit-tiny\?"),
+        ({"model__options__widht": 3}, r"model.options.widht: .*; did you mean width\?"),
+        ({"model__options__image_size": 64}, "set data.size alone"),
+        ({"model__options__width": 7}, "model 'vit-tiny'"),
+        ({"model__freeze": ["blcks"]}, r"no part 'blcks'; did you mean blocks\?"),
+        ({"precision": "fp16"}, "fp16 needs a CUDA device"),
+        ({"model__init": "default"}, "model.init: default fits 0% of this network's weights"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_before_anything_is_written(
+    tmp_path: Path, store: CropStore, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(tiny_config(**changes), store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_library_is_named_before_anything_is_written(
+    tmp_path: Path, store: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tensorboard" else find(name)
+    )
+    with pytest.raises(ConfigError, match=r"tensorboard is not installed: pip install 'deepfake\["):
+        train(tiny_config(), store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_can_start_from_a_checkpoint(tmp_path: Path, store: CropStore) -> None:
+    first = train(tiny_config(steps=2), store, tmp_path / "first")
+    config = tiny_config(
+        model__init=str(first.checkpoint), steps=1, optimizer__lr=1e-12, ema=0, seed=9
+    )
+    second = train(config, store, tmp_path / "second")
+    before, after = load_file(first.checkpoint), load_file(second.checkpoint)
+    assert all(torch.allclose(value, after[key], atol=1e-3) for key, value in before.items())
+    assert "Started from best.safetensors." in load_checkpoint(second.checkpoint).card.training_data
+
+
+class TornStore(CropStore):
+    """Some crops cannot be read, as where a disk is failing."""
+
+    torn: tuple[int, ...] = ()
+
+    def read(self, i: int) -> Any:
+        if i in self.torn:
+            raise ManifestError(f"shard: crop {i} is damaged")
+        return super().read(i)
+
+
+def torn(store: CropStore, *rows: int) -> TornStore:
+    result = TornStore(folder_of(store), store.rows, store.names)
+    result.torn = rows
+    return result
+
+
+def test_unreadable_crops_are_replaced_counted_and_listed(tmp_path: Path, store: CropStore) -> None:
+    bad = torn(store, 0, 1, 2, 24)  # three of the first real video, one of a validation video
+    done = train(tiny_config(), bad, tmp_path / "run")
+    assert (done.step, done.unreadable) == (12, 4)
+    listed = (tmp_path / "run" / "skipped.csv").read_text().splitlines()
+    assert listed[0] == "crop,place,reason"
+    assert listed[1] == "0,crop 0 of videos/000.mp4 at 0.00 s,shard: crop 0 is damaged"
+    assert len(listed) == 5
+
+
+def test_too_many_unreadable_crops_end_the_run_with_its_work_kept(
+    tmp_path: Path, store: CropStore
+) -> None:
+    config = tiny_config(data__max_unreadable=1, save_every=1000)
+    with pytest.raises(TrainingError, match=r"2 crops cannot be read, .* videos/000.mp4 at"):
+        train(config, torn(store, 0, 1, 2, 3), tmp_path / "run")
+    assert (tmp_path / "run" / "skipped.csv").exists()
+    if standing_of(tmp_path / "run")["step"] > 0:  # mended, it goes on
+        assert train(config, store, tmp_path / "run", resume=True).step == 12
+    with pytest.raises(TrainingError, match="ten crops in a row cannot be read, the last: crop"):
+        train(tiny_config(), torn(store, *range(64)), tmp_path / "other")
+
+
+def test_a_full_disk_is_named_and_the_state_before_it_kept(
+    tmp_path: Path, store: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forensics.training import state
+
+    save, calls = state.save_file, []
+
+    def full(*arguments: Any, **words: Any) -> None:
+        calls.append(None)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device")
+        save(*arguments, **words)
+
+    monkeypatch.setattr(state, "save_file", full)
+    with pytest.raises(TrainingError, match=r"last.safetensors: .*No space left.*--resume"):
+        train(tiny_config(), store, tmp_path / "run")
+    monkeypatch.undo()
+    assert standing_of(tmp_path / "run")["step"] == 6
+    assert train(tiny_config(), store, tmp_path / "run", resume=True).step == 12
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_killed_loader_process_is_named_and_the_run_goes_on(
+    tmp_path: Path, store: CropStore
+) -> None:
+    class Deadly(TornStore):
+        def read(self, i: int) -> Any:
+            if torch.utils.data.get_worker_info() is not None and i == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().read(i)
+
+    config = tiny_config(data__workers=1, data__balance=[], data__self_blended=0.0)
+    with pytest.raises(TrainingError, match="a loader process was killed"):
+        train(config, Deadly(folder_of(store), store.rows, store.names), tmp_path / "run")
+    standing = standing_of(tmp_path / "run")["step"]
+    assert 0 <= standing < 12
+    assert train(config, store, tmp_path / "run", resume=True).step == 12
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, store: CropStore) -> None:
+    with pytest.raises(TrainingError, match=r"the loss of step \d+ is nan: lower optimizer.lr"):
+        train(
+            tiny_config(optimizer__lr=1e3, optimizer__name="sgd", clip=0, steps=60),
+            store,
+            tmp_path / "run",
+        )
+
+
+def test_a_folder_with_a_run_is_not_overwritten_and_resume_needs_the_same_run(
+    tmp_path: Path, store: CropStore
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match="no state to resume from"):
+        train(tiny_config(), store, run, resume=True)
+    train(tiny_config(steps=2), store, run)
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train(tiny_config(), store, run)
+    with pytest.raises(ConfigError, match=r"the run has steps=2, not 12; only .* may change"):
+        train(tiny_config(), store, run, resume=True)
+    other = CropStore.open(write_store(tmp_path / "other", crops=3))
+    with pytest.raises(TrainingError, match="began with other crops"):
+        train(tiny_config(steps=2), other, run, resume=True)
+    last = run / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:100])
+    with pytest.raises(TrainingError, match="not the state of a run, or damaged"):
+        train(tiny_config(steps=2), store, run, resume=True)
