@@ -461,7 +461,7 @@ def test_a_scan_is_cancelled_before_its_evidence(
         if (stage, done) == ("scoring", total):
             cancellation.cancel()
 
-    monkeypatch.delattr(pipeline, "_evidence")  # not reached
+    monkeypatch.delattr(evidence, "gather")  # not reached
     with pytest.raises(ScanCancelled):
         scanner.scan(
             clips["one"], on_progress=cancel, cancellation=cancellation, keep_evidence=True
