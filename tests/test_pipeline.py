@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 import forensics
-from forensics import Scanner, pipeline
+from forensics import Scanner, evidence, pipeline
 from forensics.config import FacesConfig, Limits, SamplingConfig, ScanConfig
 from forensics.crops import face_crop
 from forensics.errors import (
