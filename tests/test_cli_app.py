@@ -16,7 +16,12 @@ from forensics.checkpoint import load_checkpoint
 from forensics.models import MODELS, build
 
 (SCRIPT,) = metadata.entry_points(group="console_scripts", name="deepfake")
-COMMANDS = ("scan", "doctor", "models", "convert", "export", "serve", "train", "calibrate")
+# fmt: off
+COMMANDS = (
+    "scan", "verify", "rerun", "serve", "evaluate", "compare", "extract", "train", "calibrate",
+    "models", "convert", "export", "doctor",
+)
+# fmt: on
 DEEPFAKE = Path(sys.executable).with_name("deepfake")
 
 
