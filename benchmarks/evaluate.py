@@ -12,7 +12,7 @@ A data set is made of links to the clips, in turn. For each number of workers:
 proportional set size of all processes (pages shared between them count once; Linux only): the peak
 must not grow with the number of files.
 
-The last lines count what all of DFDC would take at the measured cost: 119,154 files, 471.84 GB.
+The last lines count what all of DFDC would take at the measured CPU time: 119,154 files, 471.84 GB.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def evaluate(
     selection: Selection, checkpoint: Checkpoint, config: ScanConfig, workers: int
 ) -> None:
     engine = LocalEngine(checkpoint, config, workers=workers)
-    judge = judge_of(checkpoint, config, shared_precision(config)[1])
+    judge = judge_of(checkpoint, config, shared_precision(checkpoint.card, config)[1])
     with tempfile.TemporaryDirectory() as folder:
         examine_all(selection, judge, engine, Path(folder) / "run")
 
@@ -182,20 +182,24 @@ def main() -> None:
             f"{memory.peak / 1e9:.2f} GB ({cost.rate:.2f} files/s)"
         )
     if measured:
-        estimate(max(measured.values(), key=lambda cost: cost.rate), floor, cores)
+        estimate(min(measured.values(), key=lambda cost: cost.own_s + cost.children_s), cores)
 
 
-def estimate(cost: Cost, floor: Cost, cores: int) -> None:
-    """On paper: DFDC's files at the measured cost, on machines such as this one."""
-    hours = DFDC_FILES / cost.rate / 3600
-    decoding = DFDC_FILES / floor.rate / 3600
+def estimate(cost: Cost, cores: int) -> None:
+    """On paper: DFDC's files at the measured CPU time, every core of every machine busy.
+
+    CPU time, not wall time: it depends little on what else ran here.
+    """
+    decoders, own = cost.children_s / cost.files, cost.own_s / cost.files
+    hours = DFDC_FILES * (decoders + own) / cores / 3600
+    decoding = DFDC_FILES * decoders / cores / 3600
     print(f"all of DFDC ({DFDC_FILES:,} files), on paper, {cores} cores a machine:")
     for machines in (1, 8, 32):
         each = DFDC_GB * 1e9 / (hours / machines * 3600) / 1e6
         print(
             f"  {machines} machines: {hours / machines:.1f} hours without a GPU, reading "
-            f"{each:.0f} MB/s in all; {decoding / machines:.1f} hours where GPUs keep up with "
-            "the decoders"
+            f"{each:.0f} MB/s in all; at least {decoding / machines:.1f} hours with GPUs, which "
+            "the decoders then need"
         )
 
 

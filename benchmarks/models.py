@@ -3,10 +3,10 @@
     python benchmarks/models.py [NAME...] [--batch 16] [--repeat 5] [--threads N]
 
 For each network: parameters (millions) and GMACs of one image (attention products included), then
-milliseconds per image in float32 and bfloat16: as it is, with its batch norms folded, and those of
-the same network in timm, transformers or efficientnet-pytorch. All take turns, so that a noisy
-neighbour disturbs all; the shortest time counts. With one thread it is the process's own CPU time,
-which neighbours disturb least. Random weights, channels last, as in a scan.
+milliseconds per image in float32 and bfloat16: as it is built, as a scan runs it (`for_inference`),
+and those of the same network in timm, transformers or efficientnet-pytorch. All take turns, so that
+a noisy neighbour disturbs all; the shortest time counts. With one thread it is the process's own
+CPU time, which neighbours disturb least. Random weights, channels last, as in a scan.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def main() -> None:
         f"Python {platform.python_version()}, torch {torch.__version__}, batch {options.batch}, "
         f"ms of {'CPU time' if options.threads == 1 else 'wall time'}: float32, bfloat16\n"
     )
-    print("| network | parameters, M | GMACs | ms | folded | reference |")
+    print("| network | parameters, M | GMACs | ms | in a scan | reference |")
     print("|---|---|---|---|---|---|")
     for name in options.names or [*SHOWN, *HYBRIDS]:
         print(row(name, options.batch, options.repeat), flush=True)
@@ -155,7 +155,7 @@ def row(name: str, batch: int, repeat: int) -> str:
     cost = gmacs(model, size)
     models = {"": model}
     if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
-        models["folded"] = for_inference(model)
+        models["scanning"] = for_inference(model)
     models |= {of: make().eval() for of, make in REFERENCES.get(name, {}).items()}
     for each in models.values():
         each.requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore
@@ -167,9 +167,9 @@ def row(name: str, batch: int, repeat: int) -> str:
     taken = {
         of: f"{single:.1f}, {half:.1f}" for of, single, half in zip(models, *times, strict=True)
     }
-    own, folded = taken.pop(""), taken.pop("folded", "-")
+    own, scanning = taken.pop(""), taken.pop("scanning", "-")
     references = "; ".join(f"{of} {ms}" for of, ms in taken.items()) or "-"
-    return f"| {name} | {count:.1f} | {cost:.2f} | {own} | {folded} | {references} |"
+    return f"| {name} | {count:.1f} | {cost:.2f} | {own} | {scanning} | {references} |"
 
 
 if __name__ == "__main__":

@@ -542,7 +542,7 @@ def evaluate(
         bool, typer.Option("--quiet", "-q", help="No progress on stderr; errors remain.")
     ] = False,
 ) -> int:
-    """Measure a detector on a data set, the way the literature does. Needs 'deepfake[evaluate]'.
+    """Measure a detector on a data set, the way the literature does. Needs the extra `evaluate`.
 
     Every file's result is kept as it finishes: interrupted or killed, the same command goes on.
     RUN gets summary.json, summary.md, plots, the worst mistakes, tables in Parquet, submission.csv.

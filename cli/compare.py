@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from forensics.evaluation.bootstrap import Estimate
 from forensics.evaluation.compare import MEASURES, Comparison, compare
@@ -45,13 +46,15 @@ def _text(comparison: Comparison) -> str:
 
 
 def _standings(comparison: Comparison) -> Table:
+    """A column per run: two of them fit into 80 characters with their intervals."""
     table = Table(show_edge=False, pad_edge=False)
-    table.add_column("run")
-    for measure in MEASURES:
-        table.add_column(measure, justify="right")
+    table.add_column("measure")
     for standing in comparison.runs:
-        cells = [_value(standing.measures[measure]) for measure in MEASURES]
-        table.add_row(printable(standing.name), *cells)
+        table.add_column(Text(printable(standing.name)), justify="right")
+    for measure in MEASURES:
+        table.add_row(
+            measure, *(_value(standing.measures[measure]) for standing in comparison.runs)
+        )
     return table
 
 
@@ -61,7 +64,7 @@ def _differences(comparison: Comparison) -> Table:
         table.add_column(heading, justify="left" if heading[0] == "s" else "right")
     for found in comparison.differences:
         table.add_row(
-            f"{printable(found.second)} - {printable(found.first)}",
+            Text(f"{printable(found.second)} - {printable(found.first)}"),
             found.measure,
             _value(found.change, signed=True),
             "-" if found.p_value is None else f"{found.p_value:.3f}",

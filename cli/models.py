@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from io import StringIO
+from typing import cast
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 from forensics.checkpoint import load_checkpoint, shipped
 from forensics.errors import ConfigError
@@ -59,17 +61,51 @@ def _one(name: str) -> str:
     for title in ("stage", "layer"):
         table.add_column(title)
     table.add_column("parameters", justify="right")
-    for part, module in model.named_children():
-        table.add_row(part, type(module).__name__, f"{_count(module):,}")
-        inside = list(module.named_children()) if isinstance(module, nn.ModuleList) else []
-        for number, layer in inside:
-            table.add_row(f"  {part}.{number}", type(layer).__name__, f"{_count(layer):,}")
+    table.add_column("output of an image")
+    parts = list(_parts(model, ""))
+    shapes = _output_shapes(model, [path for path, _, _ in parts])
+    for path, depth, module in parts:
+        indent, shape = "  " * depth, shapes.get(path, "")
+        table.add_row(f"{indent}{path}", type(module).__name__, f"{_count(module):,}", shape)
     words = ", ".join(f"{key}={value}" for key, value in MODELS[name][1].items()) or "defaults"
     return (
         f"{name}: {_count(model):,} parameters, input {model.image_size} px, one logit\n"
         f"options: {words}\npaper: {origin.paper}\n"
         f"reference weights: {origin.weights} ({origin.licence})\n\n{_printed(table)}\n"
     )
+
+
+def _parts(module: nn.Module, prefix: str, depth: int = 0) -> Iterator[tuple[str, int, nn.Module]]:
+    """Path, depth and module of whatever has weights, down to the blocks of each stage."""
+    for name, child in module.named_children():
+        if not _count(child):
+            continue
+        path = f"{prefix}{name}"
+        yield path, depth, child
+        if any(isinstance(part, nn.ModuleList) for part in child.modules()):
+            yield from _parts(child, f"{path}.", depth + 1)
+
+
+def _output_shapes(model: nn.Module, paths: list[str]) -> dict[str, str]:
+    """What each part gives for one image, as sides; a list of blocks is not called itself."""
+    shapes: dict[str, str] = {}
+
+    def keep(path: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            tensor: object = output
+            if isinstance(output, tuple):
+                tensor = cast("tuple[object, ...]", output)[0]
+            if isinstance(tensor, Tensor):
+                shapes[path] = " x ".join(str(side) for side in tensor.shape[1:])
+
+        return hook
+
+    for path in paths:
+        model.get_submodule(path).register_forward_hook(keep(path))
+    size = cast(int, model.image_size)
+    with torch.device("meta"), torch.no_grad():
+        model.eval()(torch.empty(1, 3, size, size))
+    return shapes
 
 
 def _drawn(name: str) -> nn.Module:

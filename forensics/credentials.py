@@ -129,6 +129,10 @@ def _look(medium: int) -> dict[str, Any]:
                 with reader:
                     return _read(reader, library)
         except c2pa.C2paError as error:
+            # The library has a class for this, and uses its general one.
+            if "must fetch remote manifest" in str(error):
+                where = "The credentials lie on a server and were not fetched: nothing here opens"
+                return _answer("unreadable", f"{where} a connection.", library)
             return _answer(
                 "unreadable", f"c2pa-python refuses the manifest: {error}"[:_LONGEST], library
             )

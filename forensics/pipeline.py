@@ -24,16 +24,13 @@ from forensics.config import ScanConfig
 from forensics.errors import ForensicsError, MediaError
 from forensics.report.custody import host_facts
 from forensics.report.facts import Clock, file_sha256, require_stored, software_versions
-from forensics.report.moments import extremes
 from forensics.report.sanity import Pictures
 from forensics.sampling import sample_times
 from forensics.structures import (
     AbstentionLabel,
     DecodeStats,
     DetectorFacts,
-    Evidence,
     Frame,
-    HeatMap,
     Observation,
     Report,
     Verdict,
@@ -52,8 +49,6 @@ if TYPE_CHECKING:
 # Stage ("loading", "looking", "scoring"; "explaining" where evidence is kept), done, total.
 OnProgress = Callable[[str, int, int], None]
 
-# People and faces of each with heat maps: what a reader can take in, and about a second of time.
-_EXPLAINED_PEOPLE, _EXPLAINED_FACES = 6, 3
 # Crops of one file: 4800 faces of 384 px. A crowd in 4096 frames would be 100 GB.
 _CROP_BYTES = 2**31
 
@@ -182,7 +177,15 @@ class Scanner:
         if keep_evidence:
             report_progress("explaining", 0, 1)
             with clock.stage("evidence"):
-                evidence = _evidence(path, verdict, stages, readable=digest is not None)
+                from forensics.evidence import gather
+
+                evidence = gather(
+                    path,
+                    verdict,
+                    stages.checkpoint,
+                    stages.device,
+                    readable=digest is not None,
+                )
             report_progress("explaining", 1, 1)
         return Report(
             path=str(path),
@@ -358,40 +361,3 @@ def _host(device: torch.device) -> dict[str, str | int]:
     from forensics.runtime import device_name, num_threads
 
     return host_facts(device_name(device), num_threads())
-
-
-def _evidence(path: Path, verdict: Verdict, stages: _Stages, *, readable: bool) -> Evidence:
-    """What a report for people needs and a verdict does not: heat maps, credentials, the card."""
-    from forensics.credentials import not_examined, read_credentials
-
-    heat, method = _heat_maps(verdict, stages)
-    return Evidence(
-        heat_maps=tuple(heat),
-        heat_method=method,
-        credentials=read_credentials(path) if readable else not_examined("No file to look into."),
-        card=asdict(stages.checkpoint.card),
-    )
-
-
-def _heat_maps(verdict: Verdict, stages: _Stages) -> tuple[list[HeatMap], str]:
-    from forensics.preprocess import look, normalise, unlook
-    from forensics.saliency import heat_maps, method_of
-
-    model, preprocessing = stages.checkpoint.model, stages.checkpoint.card.preprocessing
-    method = method_of(model)
-    if method is None:
-        return [], "This detector gives no gradients, so there are no heat maps."
-    heat: list[HeatMap] = []
-    for person in verdict.people[:_EXPLAINED_PEOPLE]:
-        track = person.score.track
-        most, least = extremes(person.score, _EXPLAINED_FACES)
-        places = sorted({*most, *least})
-        found = [
-            heat_maps(model, normalise(pictures, preprocessing).to(stages.device)).numpy()
-            for _, pictures in look(track.crops[places], preprocessing)
-        ]
-        heat += [
-            HeatMap(person=track.id, place=place, heat=part)
-            for place, part in zip(places, unlook(found, preprocessing), strict=True)
-        ]
-    return heat, method

@@ -30,11 +30,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from forensics.models.cmt import CmtBlock
-from forensics.models.convit import GatedPositionalAttention
+from forensics.models.cmt import CMT, CmtBlock
+from forensics.models.convit import ConViT, GatedPositionalAttention
 from forensics.models.cross_efficient_vit import CrossEfficientViT
 from forensics.models.cvt import ConvEmbed, CvT
+from forensics.models.efficient_vit import EfficientViT
+from forensics.models.efficientnet import EfficientNetClassifier
+from forensics.models.hybrid import Hybrid
 from forensics.models.published import PublishedCrossEfficientViT, PublishedEfficientViT
+from forensics.models.vit import ViT
 
 ROLLOUT = "Attention rollout with gradient-weighted attention (Chefer et al., 2021)."
 GRAD_CAM = "Grad-CAM on the extractor's last maps (Selvaraju et al., 2017)."
@@ -63,12 +67,23 @@ class _Trace:
 
 
 def method_of(model: nn.Module) -> str | None:
-    """How `heat_maps` would explain this network, None where it cannot (an exported one)."""
-    extractors = any(isinstance(part, EfficientNet | CvT) for part in model.modules())
-    attends = any(hasattr(part, "heads") for part in model.modules())
-    if extractors:
-        return BOTH if attends and not isinstance(model, _NOT_PLACES) else GRAD_CAM
-    return ROLLOUT if attends else None
+    """How `heat_maps` explains this network, None where it does not: an exported one has no
+    gradients, and of one from elsewhere nobody knows which of its tokens lie where."""
+    model = _core(model)
+    if isinstance(model, ViT | ConViT | CMT):
+        return ROLLOUT
+    if isinstance(model, CvT | EfficientViT | Hybrid):
+        return BOTH
+    if isinstance(model, (EfficientNetClassifier, *_NOT_PLACES)):
+        return GRAD_CAM
+    return None
+
+
+def _core(model: nn.Module) -> nn.Module:
+    """The network that does the work: of a hybrid without an extractor its transformer."""
+    if isinstance(model, Hybrid) and model.extractor is None:
+        return model.transformer
+    return model
 
 
 def heat_maps(model: nn.Module, x: Tensor) -> Tensor:
@@ -77,11 +92,12 @@ def heat_maps(model: nn.Module, x: Tensor) -> Tensor:
     Large where the logit hangs on the picture most; an image in which nothing was found is zero all
     over, any other has a maximum of 1. `model` must be in eval mode, on the device
     of `x`, and not at work in another thread meanwhile. Raises ValueError for a network that
-    neither attends nor has an extractor.
+    `method_of` does not know.
     """
     method = method_of(model)
     if method is None:
-        raise ValueError(f"{type(model).__name__} has neither attention nor an EfficientNet")
+        raise ValueError(f"no heat maps of a network of type {type(model).__name__}")
+    model = _core(model)
     if len(x) == 1:
         # A batch of one has gradients that are wrong behind some convolutions (PyTorch 2.15, seen
         # against differences on hybrids with CvT and CMT); the same image twice has not.

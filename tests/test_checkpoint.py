@@ -560,6 +560,7 @@ def test_a_cards_json_says_everything_about_using_the_weights(saved: Path) -> No
         "evidence",
         "training_data",
         "manifest_sha256",
+        "training_manifest",
         "metrics",
         "licence",
         "weights_sha256",

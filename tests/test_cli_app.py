@@ -54,7 +54,11 @@ def test_models_shows_one_with_its_stages() -> None:
     code, out, _ = invoke("models", "cvt-13")
     assert code == 0
     assert "2103.15808" in out
-    assert all(f"stage{i}" in out for i in range(3))
+    rows = {row[0]: row[1:] for line in out.splitlines() if (row := line.split())}
+    assert rows["stage1"] == ["Stage", "1,013,568", "192", "x", "28", "x", "28"]
+    assert rows["stage2.blocks.9"] == ["ConvBlock", "1,787,136", "197", "x", "384"]
+    _, out, _ = invoke("models", "hybrid")
+    assert "320 x 7 x 7" in next(line for line in out.splitlines() if "_blocks.15 " in line)
 
 
 def test_an_unknown_model_is_one_line_with_the_nearest_name() -> None:

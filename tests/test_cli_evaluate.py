@@ -25,8 +25,10 @@ from forensics.evaluation.outcome import Outcome, Unit
 
 # The real engine, with the face detector that finds drawn faces, slowed down to be interrupted.
 CHILD = """
-import sys, time
+import signal, sys, time
 from importlib import metadata
+# A background job's shell may have made this process deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import forensics.faces
 from makers_faces import SquareDetector
 class Slow(SquareDetector):
@@ -232,8 +234,6 @@ def _child(out: Path, tree: Path, checkpoint: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # As a shell's job would: a background job's shell may have made it deaf to SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

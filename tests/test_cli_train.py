@@ -188,8 +188,6 @@ def test_a_manifest_is_taken_as_it_is_and_another_table_is_read_by_its_adapter(
     manifest.write_text(header + rows.replace("a,y,val", "a,x,val"))
     with pytest.raises(ManifestError, match="the splits share people or recordings: identity x"):
         prepare(manifest, tmp_path / "three")
-    with pytest.raises(ManifestError, match="the splits share people or recordings: source s in"):
-        prepare(write_store(tmp_path / "crops", one_person=True), tmp_path / "four")
 
 
 def test_data_without_a_face_is_an_error_with_the_place_of_the_reasons(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -74,30 +77,32 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("c2pa") / "plain.mp4", frames=10)
 
 
-@pytest.fixture(scope="module")
-def signed(clip: Path) -> Path:
+def sign(clip: Path, target: Path, remote: str | None = None) -> Path:
+    """A copy of `clip` with credentials inside, or at the address `remote`."""
     chain, key = _certificates()
     signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, chain, key, None))
-    actions = [
-        {
-            "action": "c2pa.created",
-            "digitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/"
-            "trainedAlgorithmicMedia",
-        }
-    ]
+    source_type = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    actions = [{"action": "c2pa.created", "digitalSourceType": source_type}]
     manifest = {
         "claim_generator_info": [{"name": "<b>maker</b>", "version": "1"}],
         "format": "video/mp4",
         "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}}],
     }
-    target = clip.with_name("signed.mp4")
     with (
         c2pa.Builder(json.dumps(manifest)) as builder,
         clip.open("rb") as source,
         target.open("w+b") as destination,
     ):
+        if remote is not None:
+            builder.set_remote_url(remote)
+            builder.set_no_embed()
         builder.sign(signer, "video/mp4", source, destination)
     return target
+
+
+@pytest.fixture(scope="module")
+def signed(clip: Path) -> Path:
+    return sign(clip, clip.with_name("signed.mp4"))
 
 
 def test_a_file_without_credentials_says_so_and_blames_nobody(clip: Path) -> None:
@@ -128,6 +133,33 @@ def test_a_file_changed_after_signing_is_invalid_with_the_librarys_own_code(
     found = read_credentials(changed)
     assert found.state == "invalid"
     assert ("failure", "assertion.bmffHash.mismatch") in {code[:2] for code in found.codes}
+
+
+def test_a_manifest_on_a_server_is_not_fetched(clip: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/manifest.c2pa"
+        remote = sign(clip, tmp_path / "remote.mp4", address)
+        assert address.encode() in remote.read_bytes()
+        with remote.open("rb") as file:
+            # In this process, where no missing network hides a request.
+            found = credentials._look(os.dup(file.fileno()))  # pyright: ignore[reportPrivateUsage]
+        server.shutdown()
+    assert asked == []
+    assert found["state"] == "unreadable"
+    assert read_credentials(remote).detail == (
+        "The credentials lie on a server and were not fetched: nothing here opens a connection."
+    )
 
 
 @pytest.mark.parametrize("make", [lambda data: data[: len(data) // 2], lambda data: data[:40]])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import tarfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import fsspec
@@ -23,6 +26,7 @@ from forensics.checkpoint import Checkpoint, load_checkpoint
 from forensics.config import Limits, SamplingConfig, ScanConfig
 from forensics.datasets.manifest import Kind, Sample
 from forensics.errors import CheckpointError, ConfigError
+from forensics.evaluation import cluster
 from forensics.evaluation.degrade import CONDITIONS, degraded
 from forensics.evaluation.local import LocalEngine
 from forensics.evaluation.outcome import Outcome, Unit
@@ -86,6 +90,66 @@ def test_scores_are_the_scans_bit_for_bit_whatever_is_examined_beside(
         torch.set_num_threads(threads)
     probabilities = [found.probability for found in alone.values() if found.probability]
     assert len(set(probabilities)) == 5
+
+
+class _HereRay:
+    """Ray's shape without processes: what would be fetched is there."""
+
+    @staticmethod
+    def get(value: Any) -> Any:
+        return value
+
+    class Handle:
+        def __init__(self, actor: Any) -> None:
+            self._actor = actor
+
+        def __getattr__(self, name: str) -> Any:
+            return SimpleNamespace(remote=getattr(self._actor, name))
+
+
+def test_the_parts_that_ray_sends_around_add_up_to_the_scan(
+    tree: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole cluster is in test_evaluation_cluster.py, which takes longer."""
+    monkeypatch.setattr(cluster, "_ray", _HereRay)
+    order = cluster._Order(
+        card=checkpoint.card,
+        sha256=checkpoint.sha256,
+        file_name=checkpoint.path.name,
+        config=CONFIG,
+        weights=(checkpoint.path.read_bytes(),),
+        detector=SquareDetector,
+    )
+    units = list(select("real-fake", str(tree)).units())[::2]
+    local = by_place(engine(checkpoint, 1).outcomes(iter(units)))
+    threads = torch.get_num_threads()
+    try:
+        model = cluster._Model(replace(order, weights=()))
+        assert model.precision(order.weights) in ("float32", "bfloat16")
+        handle = _HereRay.Handle(model)
+        there = by_place(cluster._examine(order, unit, handle) for unit in units)
+    finally:
+        torch.set_num_threads(threads)
+    assert there == local
+
+
+def test_ray_is_told_to_report_nothing_and_an_absent_cluster_is_one_line(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Set first, so that it is put back.
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    told: list[str | None] = []
+
+    def init(**_: object) -> None:
+        told.append(os.environ.get("RAY_USAGE_STATS_ENABLED"))
+        raise ConnectionError("could not find any\nrunning Ray instance")
+
+    monkeypatch.setattr(
+        cluster, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False, init=init)
+    )
+    with pytest.raises(ConfigError, match="auto: no cluster: could not find any running Ray inst"):
+        cluster.RayEngine(checkpoint, CONFIG, address="auto")
+    assert told == ["0"]
 
 
 def test_threads_are_given_back(tree: Path, checkpoint: Checkpoint) -> None:

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +26,12 @@ from forensics.datasets.manifest import Sample
 from forensics.datasets.manifest_file import write_manifest
 from forensics.errors import ConfigError, ManifestError
 from forensics.evaluation.compare import compare
+from forensics.evaluation.files import arrow_library
 from forensics.evaluation.leak import Finding, find, require_clear
 from forensics.evaluation.ledger import Ledger, Results
 from forensics.evaluation.outcome import Outcome, Unit
 from forensics.evaluation.outputs import write_outputs
-from forensics.evaluation.plots import draw_plots
+from forensics.evaluation.plots import draw_plots, plot_library
 from forensics.evaluation.predictions import Predictions
 from forensics.evaluation.run import examine_all
 from forensics.evaluation.selection import Selection, select
@@ -98,6 +101,13 @@ def test_both_treatments_of_files_without_a_face_are_scikit_learns(summary: dict
         reference.log_loss(labels, np.where(judged, p, 0.5)), abs=1e-9
     )
     assert imputed["num_clusters"] == 16
+    assert excluded["num_without_probability"] == imputed["num_without_probability"] == 8
+    by_set = [
+        row["num_without_probability"]
+        for row in summary["rows"]
+        if (row["by"], row["level"], row["no_face"]) == ("dataset", "video", "excluded")
+    ]
+    assert by_set == [4, 4]
     assert excluded["measures"]["auc"]["low"] < excluded["measures"]["auc"]["value"]
 
 
@@ -424,9 +434,34 @@ def test_a_ledger_tells_the_frames_of_who_decides(run: Path, tmp_path: Path) -> 
     (unit,) = selection(1).units()
     alone = outcome(unit)
     first, second = (replace(alone.tracks[0], track=track) for track in (7, 3))
-    frames_of_both = tuple(
-        replace(alone.frames[0], track=track, frame=track) for track in (3, 7, 7)
+    faces = tuple(
+        replace(alone.frames[0], track=track, frame=frame, probability=probability)
+        for track, frame, probability in ((7, 0, 0.5), (7, 1, 0.25), (3, 1, 0.75))
     )
     with Ledger(tmp_path, {}, [unit.key]) as ledger:
-        ledger.record(replace(alone, tracks=(first, second), frames=frames_of_both))
-        assert [row[0] for row in ledger.deciding_frames(unit.sample.place)] == [7, 7]
+        ledger.record(replace(alone, tracks=(first, second), frames=faces))
+        assert [row[0] for row in ledger.deciding_frames(unit.sample.place)] == [0, 1]
+        assert [row[1] for row in ledger.frame_maxima()] == [0.5, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("library", "extra"),
+    [(plot_library, "evaluate"), (arrow_library, "evaluate")],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    library: Any, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("importlib.import_module", absent)
+    with pytest.raises(ConfigError, match=rf"pip install 'deepfake\[{extra}\]'"):
+        library()
+
+
+def test_predictions_and_comparisons_need_no_torch() -> None:
+    code = (
+        "import sys; import forensics.evaluation.outputs, forensics.evaluation.compare, "
+        "forensics.evaluation.predictions; sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -11,9 +11,13 @@ from efficientnet_pytorch import EfficientNet
 from fill import fill, golden_input
 from model_contract import compare, num_parameters
 
+from forensics.config import load_config
 from forensics.errors import ConfigError
 from forensics.models import build
 from forensics.models.efficientnet import Extractor, efficientnet, shape_after
+from forensics.models.hybrid import Hybrid
+from forensics.training.config import DataConfig, ModelConfig
+from forensics.training.network import build_network
 
 
 # Version and size: 224 and its neighbours that strides do not divide, and the 380 of B4.
@@ -114,6 +118,18 @@ def test_any_transformer_goes_behind_any_cut(transformer: str, cut: int | None, 
     model = build("hybrid", {**words, "image_size": size})
     model(golden_input(size)).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("extractor", ["efficientnet-b0", "none"])
+@pytest.mark.parametrize("transformer", BEHIND)
+def test_a_run_chooses_both_in_its_configuration(extractor: str, transformer: str) -> None:
+    options = {"extractor": extractor, "transformer": transformer,
+               "options": (ALONE if extractor == "none" else BEHIND)[transformer]}  # fmt: skip
+    config = load_config(ModelConfig, {"name": "hybrid", "options": options}, "run.yaml")
+    network, _ = build_network(config, DataConfig(size=64), seed=0)
+    assert isinstance(network, Hybrid)
+    assert (network.extractor is None) == (extractor == "none")
+    assert network(golden_input(64)).shape == (2,)
 
 
 @pytest.mark.parametrize("transformer", ALONE)

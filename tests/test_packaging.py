@@ -90,6 +90,9 @@ def test_a_wheel_installs_one_import_name_and_runs_from_another_folder(tmp_path:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"forensics/report/schema.json", "forensics/py.typed"} <= set(names)
+    page = ("page.html", "article.html", "style.css", "page.js")
+    assert {f"forensics/report/{name}" for name in page} <= set(names)
+    assert "forensics/serve/static/page.js" in names
     site = tmp_path / "site"
     run(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"),

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 import forensics
-from forensics import Scanner, pipeline
+from forensics import Scanner, evidence, pipeline
 from forensics.config import FacesConfig, Limits, SamplingConfig, ScanConfig
 from forensics.crops import face_crop
 from forensics.errors import (
@@ -450,6 +450,22 @@ def test_a_cancelled_scan_ends_between_two_batches(
         with pytest.raises(ScanCancelled):  # before it started
             scanner.scan(clips["one"], cancellation=cancellation)
         assert not scanner.scan(clips["one"]).verdict.abstained  # the scanner is none the worse
+
+
+def test_a_scan_is_cancelled_before_its_evidence(
+    scanner: Scanner, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancellation = Cancellation()
+
+    def cancel(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("scoring", total):
+            cancellation.cancel()
+
+    monkeypatch.delattr(evidence, "gather")  # not reached
+    with pytest.raises(ScanCancelled):
+        scanner.scan(
+            clips["one"], on_progress=cancel, cancellation=cancellation, keep_evidence=True
+        )
 
 
 @pytest.mark.parametrize("hangs", ["opening", "reading"])

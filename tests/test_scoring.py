@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
+from scipy.stats import t
 from torch import Tensor, nn
 
 from forensics import scoring
@@ -137,6 +138,20 @@ def test_a_tracks_score_is_the_mean_of_its_logits_and_is_calibrated_once() -> No
     # Not the mean of the frames' probabilities.
     assert scored.probability == pytest.approx(float(expit(-0.5)), abs=1e-6)
     assert scored.probability != pytest.approx(scored.frame_probabilities.mean(), abs=1e-3)
+
+
+def test_the_interval_is_students_over_the_frames_calibrated() -> None:
+    track = track_of(6, seed=3)
+    track = replace(track, crops=np.stack([crop // (n + 1) for n, crop in enumerate(track.crops)]))
+    (scored,) = score([track], checkpoint_of(Brightness()))
+    low, high = t.interval(
+        0.95, df=5, loc=scored.logits.mean(), scale=scored.logits.std(ddof=1) / np.sqrt(6)
+    )
+    assert scored.interval == pytest.approx([expit(2 * low - 0.5), expit(2 * high - 0.5)])
+    assert scored.interval is not None
+    assert scored.interval[0] < scored.probability < scored.interval[1]
+    (once,) = score([track_of(1, seed=3)], checkpoint_of(Brightness()))
+    assert once.interval is None
 
 
 def test_tracks_share_batches() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import errno
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from forensics.config import ServeConfig, load_config
 from forensics.errors import ConfigError
 from forensics.report import schema
 from forensics.serve import queue as queue_module
+from forensics.serve import store as store_module
 from forensics.serve.queue import display_name
 from forensics.serve.security import Access
 from forensics.serve.store import FORMATS
@@ -135,6 +139,31 @@ def test_one_byte_over_the_limit_is_refused_and_one_less_is_not(tmp_path: Path) 
 
         answer = client.post("/api/jobs", content=chunks(), headers=BINARY)
         assert (answer.status_code, len(it.scanner.seen)) == (413, 1)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(
+    it: House, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "write", full)
+        job = send(client, medium("real")).json()["id"]
+        assert it.wait(job) == "failed"
+    message = "the report cannot be written: No space left on device"
+    assert client.get(f"/api/jobs/{job}").json()["message"] == message
+
+    async def full_too(*_: object) -> None:
+        full()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "to_thread", full_too)
+        answer = send(client, medium("real"))
+    assert answer.status_code == 507
+    assert answer.json()["detail"] == "the file cannot be stored: No space left on device"
+    assert it.files() == []
+    assert it.wait(send(client, medium("real")).json()["id"]) == "done"
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "text/plain"])

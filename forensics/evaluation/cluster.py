@@ -8,6 +8,7 @@ Without GPUs the actors compute with one thread each, as the local engine does: 
 from __future__ import annotations
 
 import importlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -40,12 +41,14 @@ _MODEL_SHARE = 0.75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Order:
-    """What every worker needs to know; the weights go to the actors alone."""
+    """What every worker needs to know. `weights` holds a reference to the checkpoint's bytes: in a
+    tuple it stays one on its way, and only actors fetch it."""
 
     card: Card
     sha256: str
     file_name: str
     config: ScanConfig
+    weights: tuple[Any, ...]
     detector: Callable[[], Any] | None  # stands in for MTCNN in tests
 
 
@@ -68,14 +71,15 @@ class RayEngine:
     ) -> None:
         if workers is not None and workers < 1:
             raise ConfigError(f"workers must be at least 1, not {workers}")
+        self._ray = _connected(address)
         self._order = _Order(
             card=checkpoint.card,
             sha256=checkpoint.sha256,
             file_name=checkpoint.path.name,
             config=config,
+            weights=(self._ray.put(checkpoint.path.read_bytes()),),
             detector=detector,
         )
-        self._ray = _connected(address)
         resources: dict[str, float] = self._ray.cluster_resources()
         cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
         count = gpus or max(1, int(cpus * _MODEL_SHARE))
@@ -89,10 +93,10 @@ class RayEngine:
             "max_restarts": -1,
             "max_task_retries": _RETRIES,
         }
-        # Kept: an actor that is started again asks for them again.
-        self._weights = self._ray.put(checkpoint.path.read_bytes())
         actor = self._ray.remote(**options)(_Model)
-        self._models: list[Any] = [actor.remote(self._order, self._weights) for _ in range(count)]
+        # Without the weights: Ray does not promise to fetch them again for an actor it restarts.
+        bare = replace(self._order, weights=())
+        self._models: list[Any] = [actor.remote(bare) for _ in range(count)]
 
     def precision(self) -> torch.dtype:
         """The type that all actors compute in.
@@ -100,7 +104,9 @@ class RayEngine:
         Raises ConfigError where they differ, as their scores would, and where one cannot start.
         """
         try:
-            found: list[str] = self._ray.get([model.precision.remote() for model in self._models])
+            found: list[str] = self._ray.get(
+                [model.precision.remote(self._order.weights) for model in self._models]
+            )
         except self._ray.exceptions.RayError as error:
             # The actor's own words are the last line; what is above is where it said them.
             words = [line for line in str(error).splitlines() if line.strip()][-1].strip()
@@ -148,15 +154,13 @@ class RayEngine:
 class _Model:
     """An actor: detector and network on one device."""
 
-    def __init__(self, order: _Order, weights: bytes) -> None:
+    def __init__(self, order: _Order) -> None:
         config = order.config
         self._device, self._dtype = shared_precision(order.card, config)
         if self._device.type == "cpu":
             torch.set_num_threads(1)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / order.file_name
-            path.write_bytes(weights)
-            self._network = for_inference(load_checkpoint(path, device=self._device).model)
+        self._file_name = order.file_name
+        self._network: nn.Module | None = None
         self._faces: Any = (
             order.detector()
             if order.detector
@@ -165,8 +169,20 @@ class _Model:
             )
         )
 
-    def precision(self) -> str:
+    def precision(self, weights: tuple[Any, ...]) -> str:
+        """Ready to compute, and in which type."""
+        self._loaded(weights)
         return str(self._dtype).removeprefix("torch.")
+
+    def _loaded(self, weights: tuple[Any, ...]) -> nn.Module:
+        """The network; loaded at the first call, and at the first after a restart."""
+        if self._network is None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / self._file_name
+                path.write_bytes(_ray().get(weights[0]))
+                model = load_checkpoint(path, device=self._device).model
+            self._network = for_inference(model)
+        return self._network
 
     def find(
         self, smalls: list[NDArray[np.uint8]], full_hws: list[tuple[int, ...]]
@@ -174,7 +190,7 @@ class _Model:
         # Arrays from the object store cannot be written to, which PyTorch warns of.
         return self._faces.detect_small([np.array(small) for small in smalls], full_hws)
 
-    def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, x: NDArray[np.float32], weights: tuple[Any, ...]) -> NDArray[np.float32]:
         """(B, S, S, 3) normalised -> (B,). Channels last, as `preprocess` gives them: another order
         in memory would choose other kernels, and round otherwise."""
         inputs = torch.from_numpy(np.array(x))  # pyright: ignore[reportUnknownMemberType]
@@ -182,7 +198,7 @@ class _Model:
             torch.inference_mode(),
             torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32),
         ):
-            logits: Tensor = self._network(inputs.permute(0, 3, 1, 2).to(self._device))
+            logits: Tensor = self._loaded(weights)(inputs.permute(0, 3, 1, 2).to(self._device))
         return logits.to("cpu", torch.float32).numpy()
 
 
@@ -201,13 +217,15 @@ class _RemoteDetector:
 class _RemoteNetwork(nn.Module):
     """(B, 3, S, S) float32 -> (B,) logits, computed by an actor."""
 
-    def __init__(self, ray: Any, model: Any) -> None:
+    def __init__(self, ray: Any, model: Any, weights: tuple[Any, ...]) -> None:
         super().__init__()
-        self._ray, self._model = ray, model
+        self._ray, self._model, self._weights = ray, model, weights
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.permute(0, 2, 3, 1).contiguous().numpy()
-        logits: NDArray[np.float32] = self._ray.get(self._model.logits.remote(pixels))
+        logits: NDArray[np.float32] = self._ray.get(
+            self._model.logits.remote(pixels, self._weights)
+        )
         return torch.from_numpy(np.array(logits))  # pyright: ignore[reportUnknownMemberType]
 
 
@@ -216,7 +234,7 @@ def _examine(order: _Order, unit: Unit, model: Any) -> Outcome:
     ray = _ray()
     checkpoint = Checkpoint(
         card=order.card,
-        model=_RemoteNetwork(ray, model),
+        model=_RemoteNetwork(ray, model, order.weights),
         sha256=order.sha256,
         path=Path(order.file_name),
     )
@@ -230,6 +248,8 @@ def _examine(order: _Order, unit: Unit, model: Any) -> Outcome:
 def _connected(address: str | None) -> Any:
     ray = _ray()
     if not ray.is_initialized():
+        # Ray reports its use to its makers unless told otherwise: nothing leaves this machine.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:
             ray.init(
                 address=address,

@@ -147,20 +147,26 @@ class Ledger(Results):
         self._lock = _locked(folder / f"{FILE_NAME}.lock")
         try:
             self._base = sqlite3.connect(self._path, isolation_level=None)
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise self._unusable(error) from error
+        try:
             # NORMAL: a killed process loses nothing, a power cut at most the last files.
             self._base.execute("PRAGMA journal_mode=WAL")
             self._base.execute("PRAGMA synchronous=NORMAL")
             self._base.executescript(_TABLES)
             self._begin({"schema": SCHEMA, **facts}, keys)
         except sqlite3.Error as error:
-            self._lock.close()
-            raise ConfigError(
-                f"{self._path}: the ledger cannot be used: {error}; name another --out folder"
-            ) from error
+            self.close()
+            raise self._unusable(error) from error
         except BaseException:
-            self._base.close()
-            self._lock.close()
+            self.close()
             raise
+
+    def _unusable(self, error: sqlite3.Error) -> ConfigError:
+        return ConfigError(
+            f"{self._path}: the ledger cannot be used: {error}; name another --out folder"
+        )
 
     def close(self) -> None:
         super().close()

@@ -1,8 +1,8 @@
 """The engine of one machine: many files at once, one model.
 
 On a CPU each worker decodes its file in a child process and computes on one core: large batches win
-nothing there, and a file's score is bit for bit that of a scan with one thread, whatever is
-examined beside it. On an accelerator the workers share large passes (`together`).
+nothing there, and a file's score is bit for bit that of a scan, whatever is examined beside it. On
+an accelerator the workers share large passes (`together`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from forensics.evaluation.examine import Examiner, shared_precision
 from forensics.evaluation.outcome import Outcome, Unit
 from forensics.evaluation.together import SharedDetector, SharedModel
 from forensics.faces import FaceDetector, MtcnnDetector
+from forensics.models.inference import for_inference
 from forensics.video import Cancellation
 
 # Frames and faces in one pass on an accelerator, across files.
@@ -61,7 +62,8 @@ class LocalEngine:
                 torch.set_num_threads(1)
             else:
                 checkpoint.model.to(device)
-                model = SharedModel(checkpoint.model, dtype=dtype, most=_PASS_FACES)
+                network = for_inference(checkpoint.model)
+                model = SharedModel(network, dtype=dtype, most=_PASS_FACES)
                 stack.callback(model.close)
                 checkpoint = replace(checkpoint, model=model)
                 shared = SharedDetector(faces or self._detector(str(device)), most=_PASS_FRAMES)

@@ -126,24 +126,26 @@ def _whole(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return ["No file got a probability."]
     header = ["", *(f"{row['level']}, {row['no_face']}" for row in columns)]
     counts = ["real + fake", *(f"{row['num_real']} + {row['num_fake']}" for row in columns)]
+    missing = ["without a probability", *(str(row["num_without_probability"]) for row in columns)]
     clusters = ["clusters", *(str(row["num_clusters"]) for row in columns)]
     measures = [
         [title, *(_cell(row["measures"].get(name)) for row in columns)]
         for name, title in _TITLES.items()
         if any(name in row["measures"] for row in columns)
     ]
-    return _table(header, [counts, clusters, *measures])
+    return _table(header, [counts, missing, clusters, *measures])
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [name for name in _SHORT if any(name in row["measures"] for row in rows)]
-    header = ["", "real + fake", *(_TITLES[name] for name in names)]
+    header = ["", "real + fake", "without", *(_TITLES[name] for name in names)]
     return _table(
         header,
         [
             [
                 _text(row["name"]),
                 f"{row['num_real']} + {row['num_fake']}",
+                str(row["num_without_probability"]),
                 *(_cell(row["measures"].get(name)) for name in names),
             ]
             for row in rows

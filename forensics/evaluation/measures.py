@@ -36,21 +36,62 @@ class Curve:
     thresholds: Floats
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sums:
+    """Weights added up along the items from the most suspicious down, each (D, N + 1): of reals, of
+    fakes, and of weight x probability. `rising` (N,) are the sorted probabilities negated."""
+
+    reals: Floats
+    fakes: Floats
+    expected: Floats
+    rising: Floats
+
+    def down_to(self, probability: float) -> int:
+        """How many items are at least as suspicious."""
+        return int(np.searchsorted(self.rising, -probability, side="right"))
+
+    def above(self, probability: float) -> int:
+        """How many items are more suspicious."""
+        return int(np.searchsorted(self.rising, -probability, side="left"))
+
+    def curve(self) -> Curve:
+        """Ties are one step."""
+        last = len(self.rising) - 1
+        ends = np.append(np.flatnonzero(np.diff(self.rising)), last)
+        steps = np.append(0, ends + 1)
+        return Curve(
+            reals=self.reals[:, steps], fakes=self.fakes[:, steps], thresholds=-self.rising[ends]
+        )
+
+
 def curve(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) -> Curve:
-    """Sort once; ties are one step."""
+    """Sort, and add up."""
+    return _sums(*_sorted(labels, probabilities, weights)).curve()
+
+
+def _sorted(
+    labels: NDArray[np.int64], probabilities: Floats, weights: Floats
+) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """The items, most suspicious first. Sorted ones are returned as they are: the bootstrap sorts
+    millions of frames once, not for each draw."""
+    if np.all(probabilities[:-1] >= probabilities[1:]):
+        return labels, probabilities, weights
     order = np.argsort(-probabilities, kind="stable")
-    ranked, fake = probabilities[order], labels[order]
-    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    sorted_weights = weights[:, order]
+    return labels[order], probabilities[order], weights[:, order]
 
+
+def _sums(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) -> _Sums:
     def cumulated(part: Floats) -> Floats:
-        sums = np.cumsum(part, axis=1)[:, ends]
-        return np.concatenate([np.zeros((len(sums), 1)), sums], axis=1)
+        sums = np.zeros((len(part), part.shape[1] + 1))
+        np.cumsum(part, axis=1, out=sums[:, 1:])
+        return sums
 
-    return Curve(
-        reals=cumulated(sorted_weights * (1 - fake)),
-        fakes=cumulated(sorted_weights * fake),
-        thresholds=ranked[ends],
+    fakes = cumulated(weights * labels)
+    return _Sums(
+        reals=cumulated(weights) - fakes,
+        fakes=fakes,
+        expected=cumulated(weights * probabilities),
+        rising=-probabilities,
     )
 
 
@@ -102,39 +143,39 @@ def measure(
     ValueError for shapes that do not fit, labels beside 0 and 1, probabilities outside 0..1.
     """
     _check(labels, probabilities, weights)
-    of, total = curve(labels, probabilities, weights), weights.sum(axis=1)
+    labels, probabilities, weights = _sorted(labels, probabilities, weights)
+    sums = _sums(labels, probabilities, weights)
+    of, fakes, reals = sums.curve(), sums.fakes[:, -1], sums.reals[:, -1]
     measures = {
         "auc": roc_auc(of),
         "ap": average_precision(of),
         "eer": equal_error_rate(of),
         "tpr_at_fpr_1": hit_rate_at(of, 0.01),
         "tpr_at_fpr_5": hit_rate_at(of, 0.05),
-        "log_loss": _log_loss(labels, probabilities, weights, total),
-        "brier": _divided(weights @ (probabilities - labels) ** 2, total),
-        "ece": _calibration_error(labels, probabilities, weights, total),
-        **_decided(labels, probabilities >= 0.5, weights, "at_half"),
+        "log_loss": _divided(weights @ _surprise(labels, probabilities), fakes + reals),
+        "brier": _divided(weights @ (probabilities - labels) ** 2, fakes + reals),
+        "ece": _calibration_error(sums),
+        **_decided(sums, 0.5, "at_half"),
     }
     if thresholds is not None:
-        flagged, cleared = probabilities >= thresholds.fake, probabilities <= thresholds.real
-        fakes = weights @ labels
-        measures |= _decided(labels, flagged, weights, "at_fake_threshold")
-        measures["fpr_at_fake_threshold"] = _divided(
-            weights @ (flagged & (labels == 0)), total - fakes
-        )
-        measures["fnr_at_fake_threshold"] = _divided(weights @ (~flagged & (labels == 1)), fakes)
+        flagged, spared = sums.down_to(thresholds.fake), sums.above(thresholds.real)
+        measures |= _decided(sums, thresholds.fake, "at_fake_threshold")
+        measures["fpr_at_fake_threshold"] = _divided(sums.reals[:, flagged], reals)
+        measures["fnr_at_fake_threshold"] = _divided(fakes - sums.fakes[:, flagged], fakes)
         # The worse miss: a fake that the detector calls likely real.
-        measures["fnr_at_real_threshold"] = _divided(weights @ (cleared & (labels == 1)), fakes)
-        measures["uncertain"] = _divided(weights @ (~flagged & ~cleared), total)
+        measures["fnr_at_real_threshold"] = _divided(fakes - sums.fakes[:, spared], fakes)
+        # Equal thresholds leave nothing between them, not less than that.
+        between = slice(flagged, max(flagged, spared) + 1)
+        held = (sums.reals + sums.fakes)[:, between]
+        measures["uncertain"] = _divided(held[:, -1] - held[:, 0], fakes + reals)
     return measures
 
 
-def _decided(
-    labels: NDArray[np.int64], flagged: NDArray[np.bool_], weights: Floats, where: str
-) -> dict[str, Floats]:
-    """Accuracy, balanced accuracy and F1 (of fakes) of yes-or-no answers."""
-    fake, real = weights * labels, weights * (1 - labels)
-    hits, alarms = fake @ flagged, real @ flagged
-    fakes, reals = fake.sum(axis=1), real.sum(axis=1)
+def _decided(sums: _Sums, threshold: float, where: str) -> dict[str, Floats]:
+    """Accuracy, balanced accuracy and F1 (of fakes) of calling fake what reaches `threshold`."""
+    count = sums.down_to(threshold)
+    hits, alarms = sums.fakes[:, count], sums.reals[:, count]
+    fakes, reals = sums.fakes[:, -1], sums.reals[:, -1]
     correct = hits + reals - alarms
     balanced = (_divided(hits, fakes) + _divided(reals - alarms, reals)) / 2
     return {
@@ -144,22 +185,19 @@ def _decided(
     }
 
 
-def _log_loss(
-    labels: NDArray[np.int64], probabilities: Floats, weights: Floats, total: Floats
-) -> Floats:
+def _surprise(labels: NDArray[np.int64], probabilities: Floats) -> Floats:
+    """-log(probability given to the truth) of each item."""
     p = np.minimum(np.maximum(probabilities, KAGGLE_CLIP), 1 - KAGGLE_CLIP)
-    truth = np.where(labels == 1, np.log(p), np.log1p(-p))
-    return _divided(-(weights @ truth), total)
+    return -np.where(labels == 1, np.log(p), np.log1p(-p))
 
 
-def _calibration_error(
-    labels: NDArray[np.int64], probabilities: Floats, weights: Floats, total: Floats
-) -> Floats:
-    """Bins as in forensics.metrics.expected_calibration_error."""
-    edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
-    member = np.searchsorted(edges[1:-1], probabilities)[:, None] == np.arange(NUM_BINS)
-    gaps = (weights * (labels - probabilities)) @ member.astype(np.float64)  # (D, bins)
-    return _divided(np.abs(gaps).sum(axis=1), total)
+def _calibration_error(sums: _Sums) -> Floats:
+    """Bins as in forensics.metrics.expected_calibration_error: open below, closed above."""
+    edges = np.linspace(0.0, 1.0, NUM_BINS + 1)[1:-1]
+    inner = [sums.above(edge) for edge in edges.tolist()]
+    places = [len(sums.rising), *inner, 0]
+    gaps = np.diff((sums.fakes - sums.expected)[:, places], axis=1)
+    return _divided(np.abs(gaps).sum(axis=1), sums.fakes[:, -1] + sums.reals[:, -1])
 
 
 def _divided(above: Floats, below: Floats, *, where_zero: float = np.nan) -> Floats:

@@ -149,6 +149,7 @@ def _row(row: Row) -> dict[str, Any]:
         "no_face": row.no_face,
         "num_real": row.num_real,
         "num_fake": row.num_fake,
+        "num_without_probability": row.num_without,
         "num_clusters": row.num_clusters,
         "measures": {name: _estimate(value) for name, value in row.measures.items()},
     }

@@ -9,7 +9,7 @@ Legend: N items of a row (files, or frames with a face).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -71,7 +71,8 @@ class Items:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One line of a table. `by` is what divides the files (`all`, `dataset`, `method`,
-    `compression`, `face_px`), `no_face` what became of files without a probability."""
+    `compression`, `face_px`), `no_face` what became of the `num_without` files of this row that
+    have no probability; `num_real` and `num_fake` are those measured."""
 
     by: str
     name: str
@@ -79,6 +80,7 @@ class Row:
     no_face: str
     num_real: int
     num_fake: int
+    num_without: int
     num_clusters: int
     measures: Mapping[str, Estimate | None]
 
@@ -127,7 +129,9 @@ def video_rows(
         kinds = [("excluded", part.judged()), ("imputed 0.5", part.imputed())]
         for no_face, chosen in kinds[: 1 if by == "face_px" else 2]:
             if len(chosen):
-                yield _row(by, name, "video", no_face, chosen, thresholds, num, seed)
+                without = int(np.isnan(part.probabilities).sum())
+                row = _row(by, name, "video", no_face, chosen, thresholds, num, seed)
+                yield replace(row, num_without=without)
 
 
 def frame_rows(
@@ -154,11 +158,17 @@ def frame_rows(
         samples=(),
     )
     datasets = _column(files, "dataset")
-    parts = [("all", "all", items)]
-    parts += [("dataset", name, items.where((datasets == name)[rows])) for name in _names(datasets)]
-    for by, name, part in parts:
-        if len(part):
-            yield _row(by, name, "frame", "excluded", part, thresholds, num, seed)
+    if not len(items):
+        return
+    whole = _row("all", "all", "frame", "excluded", items, thresholds, num, seed)
+    yield whole
+    names = _names(datasets)
+    for name in names:
+        part = items.where((datasets == name)[rows])
+        if len(names) == 1:  # the same frames: nothing to draw again
+            yield replace(whole, by="dataset", name=name)
+        elif len(part):
+            yield _row("dataset", name, "frame", "excluded", part, thresholds, num, seed)
 
 
 def losses(clean: Items, changed: Mapping[str, Items], *, num: int, seed: int) -> Iterator[Loss]:
@@ -207,6 +217,7 @@ def _row(
         no_face=no_face,
         num_real=int((items.labels == 0).sum()),
         num_fake=int((items.labels == 1).sum()),
+        num_without=0,
         num_clusters=len(np.unique(items.clusters)),
         measures=estimates(
             items.labels,

@@ -31,7 +31,8 @@ def data_address(crop: NDArray[np.uint8], side: int) -> str:
 
 
 def with_heat(crop: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A face (S, S, 3) under its heat (S, S) in 0..1: cold places stay as they are, greyed."""
+    """A face (S, S, 3) under its heat (S, S), scaled to its own maximum; cold places grey."""
+    heat = heat / max(float(heat.max()), 1e-9)
     level = np.asarray(np.round(255 * heat), np.uint8)
     colours = np.asarray(cv2.applyColorMap(level, cv2.COLORMAP_INFERNO), np.float32)[..., ::-1]
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None]

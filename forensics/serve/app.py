@@ -171,7 +171,7 @@ def _jobs(rooms: Rooms) -> APIRouter:
 
     @api.get("/jobs/{job_id}/report.json", responses=_NO_REPORT)
     def report_json(job_id: str) -> FileResponse:
-        """The report (schema deepfake-report/1)."""
+        """The report, as `deepfake scan --json` writes it."""
         return _report(job_id, ".json", "application/json")
 
     @api.get("/jobs/{job_id}/report.html", responses=_NO_REPORT, response_class=HTMLResponse)

@@ -188,6 +188,9 @@ class JobQueue:
                 self._end(job, state="cancelled")
             except ForensicsError as error:
                 self._end(job, state="failed", message=_about(job, str(error)))
+            except OSError as error:
+                what = f"the report cannot be written: {error.strerror}"
+                self._end(job, state="failed", message=what)
             except Exception as error:
                 what = f"unexpected {type(error).__name__}: {error}; please report this"
                 self._end(job, state="failed", message=_about(job, what))

@@ -42,7 +42,7 @@ function addRow(key) {
     state: el("p", { class: "state" }),
     bar: el("progress", { hidden: true }),
     cancel: el("button", { type: "button", class: "quiet" }, "Cancel"),
-    show: el("button", { type: "button", hidden: true }, "Show report"),
+    show: el("button", { type: "button", hidden: true }, "Report"),
     said: null,
   };
   row.item = el(

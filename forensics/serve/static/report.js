@@ -1,4 +1,4 @@
-// A report (schema deepfake-report/1) as elements: verdict, people, timelines, facts, hashes.
+// A report's JSON as elements: verdict, people, timelines, facts, hashes.
 
 import { el, megabytes, seconds, svg } from "/dom.js";
 import { timeline } from "/timeline.js";

@@ -1,0 +1,62 @@
+"""What a report for people needs and a verdict does not: heat maps, credentials, the card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from forensics.checkpoint import Checkpoint
+from forensics.credentials import not_examined, read_credentials
+from forensics.preprocess import look, normalise, unlook
+from forensics.report.moments import extremes
+from forensics.saliency import heat_maps, method_of
+from forensics.structures import Evidence, HeatMap, Verdict
+
+# People and faces of each with heat maps: what a reader can take in, and about a second of time.
+_EXPLAINED_PEOPLE, _EXPLAINED_FACES = 6, 3
+
+
+def gather(
+    path: Path, verdict: Verdict, checkpoint: Checkpoint, device: torch.device, *, readable: bool
+) -> Evidence:
+    """The evidence for a verdict on the file at `path`; `readable` says whether there is one.
+
+    The checkpoint's network is on `device`. Whatever cannot be had is named inside, not raised.
+    """
+    heat, method = _heat_maps(verdict, checkpoint, device)
+    return Evidence(
+        heat_maps=tuple(heat),
+        heat_method=method,
+        credentials=read_credentials(path) if readable else not_examined("No file to look into."),
+        card=asdict(checkpoint.card),
+    )
+
+
+def _heat_maps(
+    verdict: Verdict, checkpoint: Checkpoint, device: torch.device
+) -> tuple[list[HeatMap], str]:
+    """Heat over the crops of the most and least suspicious faces, and how it was made."""
+    model, preprocessing = checkpoint.model, checkpoint.card.preprocessing
+    method = method_of(model)
+    if method is None:
+        return [], "This detector gives no gradients, so there are no heat maps."
+    heat: list[HeatMap] = []
+    for person in verdict.people[:_EXPLAINED_PEOPLE]:
+        track = person.score.track
+        most, least = extremes(person.score, _EXPLAINED_FACES)
+        places = sorted({*most, *least})
+        try:
+            found = [
+                heat_maps(model, normalise(pictures, preprocessing).to(device)).numpy()
+                for _, pictures in look(track.crops[places], preprocessing)
+            ]
+        except RuntimeError as error:  # memory, mostly: gradients need several times a scan's
+            reason = " ".join(str(error).split())[:200]
+            return heat, f"Not all heat maps could be made: {reason}"
+        heat += [
+            HeatMap(person=track.id, place=place, heat=part)
+            for place, part in zip(places, unlook(found, preprocessing), strict=True)
+        ]
+    return heat, method
