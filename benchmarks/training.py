@@ -48,8 +48,8 @@ def main() -> None:
     store = CropStore.open(args.crops)
     print(
         f"{config.model.name}, {config.data.size} px, batch {config.data.batch}, precision "
-        f"{config.precision}; {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"{args.workers} loader processes, load {os.getloadavg()[0]:.1f}"
+        f"{config.precision}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, threads: "
+        f"{torch.get_num_threads()}, loader processes: {args.workers}"
     )
     read, augment = floor(store, config)
     print(f"one process: reading {1e3 * read:.1f} ms an image, augmenting {1e3 * augment:.1f} ms")
