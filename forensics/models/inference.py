@@ -1,9 +1,10 @@
-"""A network made faster for inference: batch norms folded, pointwise convolutions as products.
+"""A network made faster for inference: batch norms folded, fewer copies around convolutions.
 
 In eval mode batch normalisation is a fixed scale and offset per channel; the convolution before it
 can carry both in its own weights. Where an activation lies between the two (CMT's stem), nothing
 can be folded. A pointwise convolution is a matrix product over channels: in channels-last memory
-without a copy, where PyTorch on one thread makes two.
+without a copy, where PyTorch on one thread makes two. Padding a map by one place more at its end
+than at its start is a copy, too; a kernel that begins with zeros needs none.
 """
 
 from __future__ import annotations
@@ -37,13 +38,15 @@ def for_inference(model: nn.Module) -> nn.Module:
     has other names, and it cannot be trained as the original was.
 
     Measured on Efficient ViT B0, 224 px, four faces on one core of an AMD EPYC, beside other load:
-    30 -> 25 ms a face in float32, 16.5 -> 14 in bfloat16.
+    30 -> 25 ms a face in float32, 16.5 -> 14 in bfloat16. Even padding on top, EfficientNet-B0 in
+    batches of 16: 25.0 -> 20.8 and 12.8 -> 10.9.
     """
     if not any(isinstance(part, nn.Conv2d) for part in model.modules()):
         return model
     faster = copy.deepcopy(model).eval()
     _fold_batch_norms(faster)
     _replace_pointwise(faster)
+    _pad_evenly(faster)
     for part in faster.modules():
         if isinstance(part, PublishedEfficientViT):
             part.row = 0
@@ -70,6 +73,21 @@ def _replace_pointwise(parent: nn.Module) -> None:
             setattr(parent, name, Pointwise(part))
         else:
             _replace_pointwise(part)
+
+
+def _pad_evenly(model: nn.Module) -> None:
+    """efficientnet-pytorch pads convolutions with a stride by (l, l + 1): with l + 1 at each side
+    and a row and a column of zeros before the kernel, every window sees what it saw."""
+    for part in model.modules():
+        padding = getattr(getattr(part, "static_padding", None), "padding", None)
+        if not isinstance(part, nn.Conv2d) or padding is None:
+            continue
+        left, right, top, bottom = padding
+        if (left, right) == (top, bottom) and right == left + 1 and part.dilation == (1, 1):
+            part.weight = nn.Parameter(F.pad(part.weight.detach(), (1, 0, 1, 0)), False)
+            part.kernel_size = (int(part.weight.shape[2]), int(part.weight.shape[3]))
+            part.padding = (right, right)
+            part.static_padding = nn.Identity()
 
 
 def _is_pointwise(part: nn.Conv2d) -> bool:
