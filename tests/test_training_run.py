@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -20,8 +21,10 @@ from safetensors.torch import load_file
 
 from forensics.checkpoint import load_checkpoint
 from forensics.config import load_config
+from forensics.datasets.manifest_file import read_manifest
 from forensics.datasets.shards import SETTINGS_FILE, CropStore
 from forensics.errors import ConfigError, ManifestError, TrainingError
+from forensics.evaluation.leak import find
 from forensics.training import learner, trainer
 from forensics.training.config import TrainConfig
 from forensics.training.logbook import read_rows
@@ -80,6 +83,7 @@ def test_a_run_learns_and_leaves_a_checkpoint_that_scans(tmp_path: Path, store: 
         "last.safetensors",
         "metrics.csv",
         "tensorboard",
+        "trained_on.csv",
     ]
     assert list((tmp_path / "mine" / "tensorboard").iterdir())
     assert (tmp_path / "mine" / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -94,7 +98,20 @@ def test_a_run_learns_and_leaves_a_checkpoint_that_scans(tmp_path: Path, store: 
     assert (card.preprocessing.size, card.preprocessing.margin) == (32, 1.3)
     assert card.metrics["video_auc"] == 1.0
     assert "toy: 6 real, 6 fake (lighter)" in card.training_data
-    assert card.manifest_sha256 == facts["manifest_sha256"] == "5" * 64
+    assert facts["manifest_sha256"] == "5" * 64
+    assert card.training_manifest == "trained_on.csv"
+    beside = tmp_path / "mine" / card.training_manifest
+    assert card.manifest_sha256 == hashlib.sha256(beside.read_bytes()).hexdigest()
+    trained_on = read_manifest(beside)
+    assert [(one.path, one.label, one.split) for one in trained_on[:2]] == [
+        ("videos/000.mp4", "real", "train"),
+        ("videos/001.mp4", "fake", "train"),
+    ]
+    assert (len(trained_on), trained_on[7].split) == (16, "val")
+    finding = find(
+        trained_on[:1], done.checkpoint, manifest=beside.name, manifest_sha256=card.manifest_sha256
+    )
+    assert finding.state == "leak"
     assert card.thresholds.real <= 0.5 <= card.thresholds.fake
 
 

@@ -43,9 +43,11 @@ def card_of(
     *,
     name: str,
     step: int,
+    manifest: str,
     sha256: str,
 ) -> Card:
-    """The card of the weights that scored `scores` after `step` steps."""
+    """The card of the weights that scored `scores` after `step` steps; `manifest` beside them says
+    what they learned from, `sha256` is its hash."""
     platt, thresholds = _calibrated(scores)
     images = step * config.accumulate * config.data.batch
     measured: dict[str, float | tuple[float, ...] | str] = {
@@ -69,6 +71,7 @@ def card_of(
         evidence=EvidenceRules(min_frames=4, min_face_px=32),
         training_data=training_data(config, store),
         manifest_sha256=sha256,
+        training_manifest=manifest,
         metrics=measured,
         licence="that of whoever trained it; the training media have terms of their own",
     )

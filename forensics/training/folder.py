@@ -5,6 +5,7 @@ environment.json versions, device, git revision, the crops and their hash
 metrics.csv      one row per ten steps and per validation
 tensorboard/     the same for TensorBoard
 curves.png       the same as a picture
+trained_on.csv   the rows of the crops, where no manifest.csv lies here
 skipped.csv      crops that could not be read, and why
 best.safetensors the checkpoint with the best validation AUC so far, for `deepfake scan --detector`
 last.safetensors where the run stands, for `--resume`

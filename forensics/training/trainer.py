@@ -29,6 +29,7 @@ from forensics.training.logbook import Logbook
 from forensics.training.material import Material
 from forensics.training.process import add_up, any_of, gathered, start_fabric
 from forensics.training.progress import OnStep, OnValidation, Outcome, Pace, Progress, Validated
+from forensics.training.provenance import training_manifest
 from forensics.training.samples import Batch
 from forensics.training.state import Standing, read_standing, require_same
 from forensics.training.validation import score_videos
@@ -241,6 +242,7 @@ class _Run:
         # The best of all so far, not of the last two; few videos give equal AUCs soon.
         best = (auc, -loss) > (self.standing.best_auc, -self.standing.best_loss)
         if best and self.first:
+            manifest, sha256 = training_manifest(self.out, self.material.store)
             card = card_of(
                 self.config,
                 self.material.store,
@@ -248,7 +250,8 @@ class _Run:
                 self.learner.preprocessing,
                 name=self.out.resolve().name,
                 step=step,
-                sha256=self.material.store.manifest_sha256 or self.material.sha256,
+                manifest=manifest,
+                sha256=sha256,
             )
             save_checkpoint(self.out / files.BEST, self.learner.judged, card)
         if best:
