@@ -211,7 +211,7 @@ def extractor() -> Mapping[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith("_fc")}
 
 
-# These do not learn the toy within ten minutes on a CPU; their maps are Grad-CAM, as EfficientNet's.
+# These do not learn the toy within ten minutes on a CPU; their maps are Grad-CAM.
 TOO_SLOW = ("cross", "published", "cross-published")
 
 
