@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from forensics.models.efficientnet import Extractor, shape_after
 from forensics.models.layers import PatchEmbed, as_logits, grid_side, init_linear, require_heads
-from forensics.models.published import MultiScaleEncoder
+from forensics.models.published_parts import MultiScaleEncoder
 
 
 class _Tokens(nn.Module):
