@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from forensics.config import FacesConfig
 from forensics.runtime import Workers
@@ -134,28 +133,24 @@ class MtcnnDetector:
     def _run(self, batch: NDArray[np.uint8]) -> list[_Found]:
         """Boxes with probability (N, 5) and landmarks (N, 5, 2) of each frame of (B, H, W, 3)."""
         with torch.inference_mode():
-            pixels = torch.as_tensor(batch).to(self._device)
-            # Contiguous: the area pooling of the pyramid is a third faster on planes.
-            boxes, owners = self._propose(pixels.permute(0, 3, 1, 2).contiguous().float())
             sums = _sums(batch).to(self._device)
+            boxes, owners = self._propose(sums)
             boxes, owners = self._refine(sums, boxes, owners)
             boxes, points, owners = self._decide(sums, boxes, owners)
         found = boxes.cpu().numpy(), points.cpu().numpy()
         owner = owners.cpu().numpy()
         return [(found[0][owner == i], found[1][owner == i]) for i in range(len(batch))]
 
-    def _propose(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Stage 1: square boxes (N, 5) and the frame (N,) each belongs to; images (B, 3, H, W)."""
-        height, width = images.shape[2:]
+    def _propose(self, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Stage 1: square boxes (N, 5) and the frame (N,) each belongs to; tables of `_sums`."""
+        height, width = sums.shape[1] - 1, sums.shape[2] - 1
         scale = _FIRST_SIDE / self._config.min_face_px
         boxes = torch.empty(0, 9, device=self._device)
         owners = torch.empty(0, dtype=torch.int64, device=self._device)
         # Rounding: min_face_px times its own scale may come out a hair below the side of stage 1.
         while min(height, width) * scale >= _FIRST_SIDE - 1e-6:
             size = int(height * scale + 1), int(width * scale + 1)
-            level = interpolate(images, size=size, mode="area")
-            level = _normalise(level).contiguous(memory_format=torch.channels_last)
-            offsets, probabilities = self._pnet(level)
+            offsets, probabilities = self._pnet(_normalise(_shrunk(sums, size)))
             found, owner = self._box.generateBoundingBox(
                 offsets, probabilities[:, 1], scale, _THRESHOLDS[0]
             )
@@ -268,6 +263,26 @@ def _sums(batch: NDArray[np.uint8]) -> Tensor:
     return torch.as_tensor(
         np.stack([np.asarray(cv2.integral(frame), dtype=np.int32) for frame in batch])
     )
+
+
+def _shrunk(sums: Tensor, size: tuple[int, int]) -> Tensor:
+    """Area-averaged frames (B, 3, h, w), channels last in memory, from their tables.
+
+    Equals `interpolate(mode="area")`, with bins as in `_shrunk_boxes`, in a third of its time: rows
+    first, then columns of what is left.
+    """
+    low_y, high_y = _bins(sums.shape[1] - 1, size[0], sums.device)
+    low_x, high_x = _bins(sums.shape[2] - 1, size[1], sums.device)
+    rows = sums.index_select(1, high_y) - sums.index_select(1, low_y)  # (B, h, W + 1, 3)
+    total = rows.index_select(2, high_x) - rows.index_select(2, low_x)  # (B, h, w, 3)
+    areas = (high_y - low_y)[:, None, None] * (high_x - low_x)[None, :, None]
+    return (total / areas).permute(0, 3, 1, 2)
+
+
+def _bins(length: int, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """First and last but one of `length` pixels in each of `side` bins, (side,) each."""
+    i = torch.arange(side, device=device)
+    return i * length // side, -(-(i + 1) * length // side)
 
 
 def _shrunk_boxes(sums: Tensor, corners: NDArray[np.int64], owners: Tensor, side: int) -> Tensor:
