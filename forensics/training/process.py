@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Callable
@@ -44,7 +45,15 @@ def start_fabric(config: TrainConfig) -> Fabric:
         precision=_PRECISIONS[config.precision],
     )
     fabric.launch()
+    if world > 1:
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """Gloo's threads, left to the end of the interpreter, abort it now and then."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def add_up(fabric: Fabric, tensor: Tensor) -> Tensor:
