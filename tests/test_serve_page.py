@@ -40,6 +40,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 expect = sync_api.expect
+expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
 
 # The text and ground of every visible piece of text, and whether they differ enough (WCAG 2.2,
 # success criterion 1.4.3; large text is held to the same 4.5).

@@ -100,7 +100,9 @@ def test_a_truncated_avi_is_not_silently_complete(tmp_path: Path) -> None:
     info, _, stats = read(makers.truncate(path, 0.15))
     assert info.declared_frames == 90
     assert info.listed_frames < 20
-    assert stats.coverage == pytest.approx(info.listed_frames / 90, abs=0.02)
+    # Older FFmpeg (PyAV 17) loses the frames that its threads hold when the last packet is cut.
+    assert stats.coverage == pytest.approx(info.listed_frames / 90, abs=0.05)
+    assert stats.coverage < 0.25
 
 
 def test_a_truncated_mkv_is_measured_against_its_duration(tmp_path: Path) -> None:
