@@ -170,6 +170,29 @@ def prepare(data: Path, work: Path, on_note: Callable[[str], None] = print) -> N
     )
 
 
+def test_a_data_set_without_files_to_choose_by_is_divided_and_its_test_files_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = fake_extraction(monkeypatch, {})
+    names = [
+        f"{split}/{label}/{split}{n}.mp4"
+        for split in ("train", "test")
+        for label in ("real", "fake")
+        for n in range(6)
+    ]
+    touch(tmp_path / "set", *names)
+    notes: list[str] = []
+    prepare(tmp_path / "set", tmp_path / "work", notes.append)
+    splits = {
+        split: {path for path, _, own in seen[0][0] if own == split}
+        for split in ("train", "val", "test")
+    }
+    assert splits["test"] == {f"../set/{name}" for name in names if name.startswith("test")}
+    assert splits["val"]
+    assert len(splits["train"]) > len(splits["val"])
+    assert any(note.startswith("no val of its own: divided") for note in notes)
+
+
 def test_a_manifest_is_taken_as_it_is_and_another_table_is_read_by_its_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from forensics.datasets.store_leaks import check_store_no_leak
 from forensics.errors import ManifestError
 from forensics.runtime import num_threads, set_threads
 
-# Where a data set brings no splits of its own. No test split: that is evaluation's business.
+# Where a data set does not bring both. No test split: that is evaluation's business.
 SHARES = {"train": 0.85, "val": 0.15}
 MANIFEST, CROPS = "manifest.csv", "crops"
 
@@ -75,18 +75,23 @@ def prepare(
 
 
 def _divided(data: Path, seed: int, on_note: Callable[[str], None]) -> list[Sample]:
-    """The samples of a data set, in its own splits or in new ones."""
+    """The samples of a data set, in its own splits where it has both to learn from and to choose
+    by. Else what is not for testing is divided: DFDC's parts, say, are all for training."""
     found = check(data)
     for problem in found.found.problems[:5]:
         on_note(f"{problem.kind}: {problem.where}: {problem.detail}")
     if len(found.found.problems) > 5:
         on_note(f"and {len(found.found.problems) - 5} more; `deepfake data check` names all")
     samples = list(found.samples)
-    if any(sample.split for sample in samples):
+    own = {sample.split for sample in samples if sample.split}
+    if set(SHARES) <= own:
         return samples
+    tests = [sample for sample in samples if sample.split == "test"]
+    learning = [sample for sample in samples if sample.split != "test"]
     shares = ", ".join(f"{share:.0%} {name}" for name, share in SHARES.items())
-    on_note(f"no splits of its own: divided by identity and source into {shares}")
-    return assign_splits(samples, SHARES, seed=seed)
+    lacking = " and ".join(sorted(set(SHARES) - own)) if own else "splits"
+    on_note(f"no {lacking} of its own: divided by identity and source into {shares}")
+    return assign_splits(learning, SHARES, seed=seed) + tests
 
 
 def _is_manifest(data: Path) -> bool:
