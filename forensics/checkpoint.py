@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -34,6 +32,7 @@ from forensics.models import build
 from forensics.preprocess import Preprocessing
 from forensics.structures import Thresholds
 from forensics.verdict import EvidenceRules
+from forensics.whole_file import whole_file
 
 DEFAULT_DETECTOR = "default"
 CARD_KEY = "card"
@@ -320,15 +319,8 @@ def _require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write the file or leave things as they were. Raises CheckpointError where that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with whole_file(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut can leave the new name with no content
-        temporary.replace(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):  # also where the folder itself is missing or read-only
-            temporary.unlink(missing_ok=True)

@@ -527,7 +527,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(CheckpointError, match="cannot be written: No space left on device"):
         save_checkpoint(path, model, CARD)
     assert [entry.read_bytes() for entry in tmp_path.iterdir()] == [b"old"]

@@ -8,6 +8,7 @@ method, group, split; output is one folder of JPEG crops and `crops.csv`.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from forensics.faces import FaceDetector
 from forensics.sampling import sample_times
 from forensics.structures import Face
 from forensics.video import open_video
+from forensics.whole_file import whole_file
 
 WIDE_MARGIN = 1.9  # leaves room to vary a 1.3 crop by shift, scale and rotation
 WIDE_SIZE = 320  # most faces of the pack are smaller than this at that margin
@@ -69,12 +71,12 @@ def extract(
                 | {"crop": name, "box": _numbers(box), "points": _numbers(points)}
             )
         on_file(row["path"], len(crops))
-    partial = out / "crops.csv.part"
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)  # DictWriter's type cannot be named before Python 3.12
-        writer.writerow(COLUMNS)
-        writer.writerows([row[name] for name in COLUMNS] for row in written)
-    partial.replace(out / "crops.csv")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)  # DictWriter's type cannot be named before Python 3.12
+    writer.writerow(COLUMNS)
+    writer.writerows([row[name] for name in COLUMNS] for row in written)
+    with whole_file(out / "crops.csv") as file:
+        file.write(text.getvalue().encode())
 
 
 def _numbers(values: NDArray[np.float32]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from forensics.datasets.manifest import COLUMNS, SEPARATOR, Kind, Label, Sample, Split
 from forensics.errors import ManifestError
+from forensics.whole_file import whole_file
 
 PARQUET = ".parquet"
 _REQUIRED = ("path", "label", "kind", "dataset")
@@ -123,23 +123,14 @@ def write_manifest(samples: Sequence[Sample], path: Path) -> None:
     """
     if path.suffix.lower() not in (".csv", PARQUET):
         raise ManifestError(f"{path}: a manifest ends in .csv or {PARQUET}")
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            if path.suffix.lower() == PARQUET:
-                arrow = _arrow(path)
-                columns = {name: [_row(sample)[name] for sample in samples] for name in COLUMNS}
-                table: Any = arrow["lib"].table(columns)
-                arrow["parquet"].write_table(table, file)
-            else:
-                file.write(_csv_text(samples).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        if path.suffix.lower() == PARQUET:
+            arrow = _arrow(path)
+            columns = {name: [_row(sample)[name] for sample in samples] for name in COLUMNS}
+            table: Any = arrow["lib"].table(columns)
+            arrow["parquet"].write_table(table, file)
+        else:
+            file.write(_csv_text(samples).encode())
 
 
 def _csv_text(samples: Sequence[Sample]) -> str:

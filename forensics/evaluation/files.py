@@ -15,6 +15,7 @@ from forensics.errors import ConfigError
 from forensics.evaluation.ledger import Results
 from forensics.evaluation.tables import IMPUTED, Items
 from forensics.report import write_text
+from forensics.whole_file import whole_file
 
 TABLES = {"files": "videos.parquet", "tracks": "tracks.parquet", "frames": "frames.parquet"}
 _ROWS_AT_ONCE = 100_000  # a row group: memory stays flat on millions of frames
@@ -29,8 +30,11 @@ def write_parquet(folder: Path) -> list[Path]:
             names, rows = results.rows(table)
             kept = [place for place, column in enumerate(names) if column not in ("number", "file")]
             schema = arrow["lib"].schema([(names[k], _type(arrow["lib"], names[k])) for k in kept])
-            partial, target = folder / f".{name}.part", folder / name
-            with arrow["parquet"].ParquetWriter(str(partial), schema) as writer:
+            target = folder / name
+            with (
+                whole_file(target) as file,
+                arrow["parquet"].ParquetWriter(file, schema) as writer,
+            ):
                 while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):
                     columns = [[row[place] for row in chunk] for place in kept]
                     arrays = [
@@ -38,7 +42,6 @@ def write_parquet(folder: Path) -> list[Path]:
                         for values, field in zip(columns, schema, strict=True)
                     ]
                     writer.write_table(arrow["lib"].Table.from_arrays(arrays, schema=schema))
-            partial.replace(target)
             written.append(target)
     return written
 

@@ -13,6 +13,7 @@ from forensics.errors import ConfigError
 from forensics.evaluation.measures import NUM_BINS, Curve, Floats, curve, measure
 from forensics.evaluation.tables import Items
 from forensics.structures import Thresholds
+from forensics.whole_file import whole_file
 
 # Okabe and Ito's colours: told apart by everyone, in print too. Black is all files together.
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -55,9 +56,8 @@ def draw_plots(
                 (".svg", {"metadata": {"Date": None}}),
             ):
                 path = folder / f"{name}{suffix}"
-                partial = folder / f".{name}{suffix}.part"
-                figure.savefig(partial, format=suffix[1:], **options)
-                partial.replace(path)
+                with whole_file(path) as file:
+                    figure.savefig(file, format=suffix[1:], **options)
                 written.append(path)
     return written
 

@@ -21,6 +21,7 @@ from forensics.evaluation.storage import stored
 from forensics.evaluation.tables import Items
 from forensics.report import printable
 from forensics.video import open_video
+from forensics.whole_file import whole_file
 
 NAME = "worst_mistakes.png"
 _PER_CLASS = 12  # two rows of six
@@ -84,9 +85,8 @@ def draw_sheet(folder: Path, items: Items, location: Callable[[Sample], str]) ->
                 axes.imshow(_face(row, results, location(row.sample)))
                 axes.set_title(_caption(row), fontsize=6)
     target = folder / NAME
-    partial = folder / f".{NAME}.part"
-    figure.savefig(partial, format="png", dpi=130)
-    partial.replace(target)
+    with whole_file(target) as file:
+        figure.savefig(file, format="png", dpi=130)
     return target
 
 

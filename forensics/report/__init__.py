@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,6 +16,7 @@ from forensics.report.document import printable, readable_path, to_document
 from forensics.report.moments import Moment, most_suspicious
 from forensics.report.table import COLUMNS, csv_header, csv_row
 from forensics.structures import Report
+from forensics.whole_file import whole_file
 
 __all__ = [
     "COLUMNS",
@@ -100,22 +99,9 @@ def write(path: str | Path, reports: Report | Sequence[Report]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 `text` to `path` through a temporary file beside it, so never half of it."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        # O_EXCL: never through a link somebody else laid; 0o666: the user's umask decides.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            # Without it a full disk or a crash can still leave an empty file under the final name.
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        # Not the temporary file's name: that one is gone. The number chooses the class again.
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write UTF-8 `text` to `path`, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def schema() -> dict[str, Any]:
