@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from forensics.config import ExtractionConfig, FacesConfig, Limits
-from forensics.datasets.manifest import Sample
+from forensics.datasets.manifest import ASIDE, Sample
 from forensics.datasets.manifest_file import read_manifest
 from forensics.datasets.shard_index import (
     read_lines,
@@ -142,7 +142,7 @@ def mtcnn() -> FaceDetector:
 
 def plan(samples: Sequence[Sample], config: ExtractionConfig) -> list[range]:
     """Runs of rows, one per unit, of about equally many crops."""
-    expected = [1 if sample.kind == "crop" else config.frames for sample in samples]
+    expected = [_expected(sample, config) for sample in samples]
     low, high = _UNIT_CROPS
     wanted = min(max(sum(expected) // _UNITS_AIMED_AT, low), high)
     units: list[range] = []
@@ -155,6 +155,12 @@ def plan(samples: Sequence[Sample], config: ExtractionConfig) -> list[range]:
     if start < len(samples):
         units.append(range(start, len(samples)))
     return units
+
+
+def _expected(sample: Sample, config: ExtractionConfig) -> int:
+    if sample.split == ASIDE:
+        return 0
+    return 1 if sample.kind == "crop" else config.frames
 
 
 def _require_files(samples: Sequence[Sample], manifest: Path) -> None:
