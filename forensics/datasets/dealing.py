@@ -19,9 +19,8 @@ from forensics.datasets.splits import Link, components, links
 
 _STARTS = 4  # of the search, which ends in a local optimum; the best one counts
 _SWEEPS = 50  # over everybody: a bound, few are needed
-# An empty class, as a logarithm of files: worse than all that can be won elsewhere; but in test
-# files that a data set has, where it can be done without, as bad as a thousandth of a file.
-_EMPTY, _EMPTY_TEST = -100.0, -7.0
+# What an empty class is taken for, as a logarithm: worse than all that can be won elsewhere.
+_EMPTY = -100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +49,14 @@ def deal(
 
     The best deal has the highest geometric mean of the files kept, over splits and labels and
     weighted by the shares: many files, in about these shares, and no class empty if it can be
-    helped. It is searched for by moving whole circles of people, then single people, for as long as
-    that makes it better.
+    helped; but for test files, whose weight is their part of all. It is searched for by moving
+    whole circles of people, then single people, for as long as that makes it better.
     """
     ordered = sorted(samples, key=lambda sample: sample.place)
     part = len(tests) / len(samples)
     weights = {name: share * (1 - part) for name, share in shares.items() if share > 0}
-    if tests:
-        weights["test"] = part
-    empty = {name: part * _EMPTY_TEST if tests and name == "test" else _EMPTY for name in weights}
+    optional = ("test",) if tests else ()
+    weights |= dict.fromkeys(optional, part)
     files, circles = _held(ordered, tests, [name for name in weights if shares.get(name)])
     chances = random.Random(seed)
     singles = [[holder] for circle in circles for holder in circle]
@@ -66,7 +64,7 @@ def deal(
     ways = [[circles]] if whole else [[circles, singles], [singles]]
     best = max(
         (
-            _searched(files, stages, weights, empty, chances)
+            _searched(files, stages, weights, optional, chances)
             for _ in range(_STARTS)
             for stages in ways
         ),
@@ -122,7 +120,7 @@ class _Deal:
 
     files: Sequence[_File]
     weights: Mapping[str, float]  # of the splits
-    empty: Mapping[str, float]  # what an empty class costs in each
+    optional: Collection[str]  # splits that may stay empty: one file more is counted there
     at: dict[int, str]
     files_of: Mapping[int, Sequence[int]]
     kept: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
@@ -133,9 +131,11 @@ class _Deal:
         return splits.pop() if len(splits) == 1 and not splits.isdisjoint(file.allowed) else ""
 
     def worth(self) -> float:
-        """Logarithm of the weighted geometric mean, or less where a class is empty."""
+        """Logarithm of the weighted geometric mean."""
         return sum(
-            self.weights[split] * math.log(count) if count else self.empty[split]
+            self.weights[split] * math.log(count + (split in self.optional))
+            if count or split in self.optional
+            else _EMPTY
             for (split, _), count in self.kept.items()
         )
 
@@ -154,7 +154,7 @@ def _searched(
     files: Sequence[_File],
     stages: Sequence[Sequence[Sequence[int]]],
     weights: Mapping[str, float],
-    empty: Mapping[str, float],
+    optional: Collection[str],
     chances: random.Random,
 ) -> _Deal:
     """A deal, begun at random, that moving no group of the last stage would make better."""
@@ -166,7 +166,7 @@ def _searched(
     deal = _Deal(
         files=files,
         weights=weights,
-        empty=empty,
+        optional=optional,
         at={h: start for group, start in zip(stages[0], starts, strict=True) for h in group},
         files_of=files_of,
         kept={(split, file.label): 0 for file in files for split in file.allowed},

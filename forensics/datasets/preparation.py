@@ -146,9 +146,9 @@ def _require_labels(samples: Sequence[Sample], data: Path, labels: Collection[La
         instead = f" or {blended}" if label == "fake" else ""
         raise ManifestError(
             f"{data}: no {label} file for the split {lacking[0]}: there are {len(files)}{tie}, and"
-            f" who teaches must not choose. Add files of other people{instead}; `deepfake data"
-            " check DATA --out manifest.csv` writes who is in which file: correct it there, empty"
-            " its column split, and give it as --data"
+            f" who teaches must not choose. Add files of other people{instead}; or correct who is"
+            f" in which file (`deepfake data check {data} --out manifest.csv`), empty the column"
+            " split, and give that manifest as --data"
         )
 
 
