@@ -177,6 +177,8 @@ def _pictures(path: Path, sample: Sample, most: int) -> list[tuple[int, bytes]]:
 
 
 def _content(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # to open a pipe would wait for its writer
+        raise MediaError("is not a regular file", label="undecodable")
     with path.open("rb") as file:
         return file.read(_PICTURE_BYTES + 1)
 

@@ -181,10 +181,11 @@ def _prepare(out: Path, samples: Sequence[Sample], units: int, config: Extractio
     rows = json.dumps([asdict(sample) for sample in samples]).encode()
     settings = {
         "schema": SCHEMA,
+        # First what was chosen, then what follows from it: a refusal names the first difference.
+        **asdict(config),
         "manifest_sha256": hashlib.sha256(rows).hexdigest(),
         "rows": len(samples),
         "units": units,
-        **asdict(config),
     }
     file = out / SETTINGS_FILE
     try:
@@ -199,10 +200,11 @@ def _prepare(out: Path, samples: Sequence[Sample], units: int, config: Extractio
         write_durably(file, (json.dumps(settings, indent=2) + "\n").encode())
     elif before != settings:
         name = next(key for key in settings if before.get(key) != settings[key])
-        what = "another manifest" if name == "manifest_sha256" else f"another {name}"
+        other = f"with {name} {before.get(name)}, now {settings[name]}"
+        if name == "manifest_sha256":
+            other = f"of another manifest ({before.get('rows')} rows, now {len(samples)})"
         raise ManifestError(
-            f"{out}: holds crops of {what} ({before.get(name)}, now {settings[name]}); give"
-            " another --out, or the settings of before to go on"
+            f"{out}: holds crops {other}; give another --out, or what was given before to go on"
         )
     for name in ("shards", "index"):
         (out / name).mkdir(exist_ok=True)
