@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -29,6 +30,7 @@ from forensics.datasets.shards import CropStore
 from forensics.datasets.splits import check_no_leak
 from forensics.errors import ManifestError
 from forensics.evaluation.leak import find
+from forensics.training import state
 
 (SCRIPT,) = metadata.entry_points(group="console_scripts", name="deepfake")
 DEEPFAKE = str(Path(sys.executable).with_name("deepfake"))
@@ -69,6 +71,29 @@ def test_one_command_trains_and_names_the_checkpoint(
     assert (code, err.count("\n")) == (2, 1)
     assert "run: holds a run already; go on with it (--resume)" in err
     assert train("--out", "run", "--resume", "--quiet") == (0, out, "")
+
+
+def test_a_disk_that_is_full_before_the_first_state_is_no_dead_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    command = [*TINY, "--data", str(crops), "--out", "run", "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "save_file", full)
+        code, _, err = train(*command)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "No space left on device; none was saved before: make room and start again" in err
+    code, _, err = train("--out", "run", "--resume")
+    assert "no state to resume from; start the run without --resume" in err
+    code, _, err = train(*command)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "holds a checkpoint, but no state to go on from; move best.safetensors" in err
+    Path("run/best.safetensors").unlink()
+    assert train(*command)[0] == 0
 
 
 @pytest.mark.parametrize(

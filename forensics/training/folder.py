@@ -52,9 +52,14 @@ def start_folder(folder: Path, config: TrainConfig, facts: Mapping[str, Any]) ->
 
 def require_free(folder: Path) -> None:
     """Raises TrainingError where a run is in the folder already."""
-    if (folder / LAST).exists() or (folder / BEST).exists():
+    if (folder / LAST).exists():
         raise TrainingError(
             f"{folder}: holds a run already; go on with it (--resume), or choose another --out"
+        )
+    if (folder / BEST).exists():  # ended before its first state was saved
+        raise TrainingError(
+            f"{folder}: holds a checkpoint, but no state to go on from; move {BEST} elsewhere, or"
+            " choose another --out"
         )
 
 

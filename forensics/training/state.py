@@ -81,10 +81,10 @@ def save_state(
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        kept = "; the state saved before is whole: make room and go on with --resume"
-        raise TrainingError(
-            f"{path}: the state cannot be written: {reason}{kept if path.exists() else ''}"
-        ) from error
+        way = "none was saved before: make room and start again"
+        if path.exists():
+            way = "the state saved before is whole: make room and go on with --resume"
+        raise TrainingError(f"{path}: the state cannot be written: {reason}; {way}") from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
