@@ -204,7 +204,9 @@ def test_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"000000-00.tar: ends before crop 1"):
         store.read(1)
     shard.write_bytes(b"\0" * len(content))
-    with pytest.raises(ManifestError, match=r"000000-00.tar: crop 1 is damaged"):
+    with pytest.raises(
+        ManifestError, match=r"crop 1 is damaged; remove index/000000.jsonl and give"
+    ):
         store.read(1)
     shard.unlink()
     with pytest.raises(ManifestError, match=r"000000-00.tar: cannot be read: No such file"):
@@ -213,7 +215,9 @@ def test_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="does not fit the other columns"):
         CropStore.open(folder)
     (folder / "columns/label.npy").write_bytes(b"nonsense")
-    with pytest.raises(ManifestError, match="columns: damaged"):
+    with pytest.raises(
+        ManifestError, match=r"columns: damaged, or of another version \([^.]*\); the same"
+    ):
         CropStore.open(folder)
     # Everything but the columns is kept, and they come back.
     shutil.rmtree(folder / "columns")

@@ -122,8 +122,10 @@ class CropStore:
                 " the same arguments where it was interrupted"
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
+            # Its first sentence: numpy goes on with advice to load pickles.
+            reason = str(error).partition(". ")[0]
             raise ManifestError(
-                f"{folder / COLUMNS_FOLDER}: damaged, or of another version ({error}); {_MENDING}"
+                f"{folder / COLUMNS_FOLDER}: damaged, or of another version ({reason}); {_MENDING}"
             ) from error
         _check(columns, names, folder)
         return cls(folder, CropRows(**columns), names)
@@ -162,20 +164,18 @@ class CropStore:
             data = os.pread(self._descriptor(shard), size, offset)
         except OSError as error:
             raise ManifestError(
-                f"{self._shard(shard)}: cannot be read: {error.strerror}; extract it again"
+                f"{self._shard(shard)}: cannot be read: {error.strerror}; {self._anew(shard)}"
             ) from error
         if len(data) != size:
-            raise ManifestError(f"{self._shard(shard)}: ends before crop {i}; extract it again")
+            raise ManifestError(f"{self._shard(shard)}: ends before crop {i}; {self._anew(shard)}")
         return data
 
     def read(self, i: int) -> tuple[NDArray[np.uint8], CropFacts]:
         """Crop `i` as (H, W, 3) uint8 RGB, and what is known of it. Raises ManifestError."""
         pixels = decode(self.encoded(i))
         if pixels is None:
-            where = self._shard(int(self.rows.shard[i]))
-            raise ManifestError(
-                f"{where}: crop {i} is damaged; delete the shard's index and resume"
-            )
+            shard = int(self.rows.shard[i])
+            raise ManifestError(f"{self._shard(shard)}: crop {i} is damaged; {self._anew(shard)}")
         rows = self.rows
         facts = CropFacts(
             label=int(rows.label[i]),
@@ -186,6 +186,10 @@ class CropStore:
             landmarks=np.array(rows.landmarks[i]),
         )
         return pixels, facts
+
+    def _anew(self, shard: int) -> str:
+        unit = self.names["shard"][shard].partition("-")[0]
+        return f"remove index/{unit}.jsonl and give the same `deepfake extract` again"
 
     def _shard(self, code: int) -> Path:
         return self._folder / "shards" / self.names["shard"][code]
