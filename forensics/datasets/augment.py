@@ -19,8 +19,8 @@ with warnings.catch_warnings():
     import albumentations as A
 
 _RECODED = 0.35  # of the pairs
-# Around the margin and the place that scanning uses: faces are not found to the pixel.
-_MARGINS, _SHIFT = (0.85, 1.19), 0.06
+_BARRED, _BAR = 0.06, 0.25  # of the images, and at most this much of the side
+_SHIFT = 0.06  # of the face, around the place that scanning uses: it is not found to the pixel
 
 Image = NDArray[np.uint8]
 Pair = tuple[Image, Image]
@@ -102,20 +102,29 @@ class Augmentation:
     changed alike, and what becomes of them follows from `rng` alone.
     """
 
-    def __init__(self, size: int, *, margin: float = 1.3) -> None:
-        """`size` is the side of the network's input, `margin` that of a scan over the face."""
-        self._size, self._margin = size, margin
+    def __init__(
+        self, size: int, *, margin: float = 1.3, factors: tuple[float, float] = (0.85, 1.19)
+    ) -> None:
+        """`size` is the side of the network's input, `margin` that of a scan over the face, which
+        is changed by one of the `factors` (from, to)."""
+        self._size, self._margin, self._factors = size, margin, factors
         self._pipeline: Any = None  # made in the process that uses it: it does not pickle well
 
     def __call__(
-        self, images: Sequence[Image], box_xyxy: NDArray[np.float32], rng: np.random.Generator
+        self,
+        images: Sequence[Image],
+        boxes_xyxy: Sequence[NDArray[np.float32]],
+        rng: np.random.Generator,
     ) -> list[Image]:
-        """One or two crops (H, W, 3) uint8 with the face's box in their pixels -> (S, S, 3)."""
-        side = float(np.max(box_xyxy[2:] - box_xyxy[:2]))
-        shift = np.tile(rng.uniform(-_SHIFT, _SHIFT, 2) * side, 2).astype(np.float32)
-        margin = self._margin * rng.uniform(*_MARGINS)
-        shown = [face_cut(image, box_xyxy + shift, margin, self._size) for image in images]
-        first, second = recoded((shown[0], shown[-1]), rng)
+        """One or two crops (H, W, 3) uint8, each with its face's box (4,) in its pixels -> (S, S,
+        3)."""
+        shift = np.tile(rng.uniform(-_SHIFT, _SHIFT, 2), 2).astype(np.float32)
+        margin = self._margin * rng.uniform(*self._factors)
+        shown = [
+            face_cut(image, box + shift * np.max(box[2:] - box[:2]), margin, self._size)
+            for image, box in zip(images, boxes_xyxy, strict=True)
+        ]
+        first, second = recoded(barred((shown[0], shown[-1]), rng), rng)
         if self._pipeline is None:
             self._pipeline = pipeline(0)
         self._pipeline.set_random_seed(int(rng.integers(2**31)))
@@ -145,6 +154,20 @@ def shuffled(image: NDArray[np.uint8], grid: int, rng: np.random.Generator) -> N
         tile = image[top : top + side, left : left + side]
         result[y : y + side, x : x + side] = tile[:, ::-1] if rng.random() < 0.5 else tile
     return result
+
+
+def barred(pair: Pair, rng: np.random.Generator) -> Pair:
+    """Sometimes both halves with the same black bar at one side, as letterboxing that was not
+    recognised leaves it. Such pictures were all called fake (docs/log.md)."""
+    if rng.random() >= _BARRED:
+        return pair
+    share, level, turns = rng.uniform(0.03, _BAR), rng.integers(0, 20), int(rng.integers(4))
+    result: list[Image] = []
+    for image in pair:
+        turned = np.rot90(np.array(image), turns)
+        turned[: round(share * len(turned))] = level
+        result.append(np.ascontiguousarray(np.rot90(turned, -turns)))
+    return result[0], result[1]
 
 
 def recoded(pair: Pair, rng: np.random.Generator) -> Pair:

@@ -26,6 +26,8 @@ class ModelConfig:
     # A shipped detector or a checkpoint file to start from; whatever fits by name is taken.
     init: str | None = None
     freeze: tuple[str, ...] = ()  # parts that do not learn, by the start of their names
+    # Whether batch norms keep the statistics of `init` instead of learning those of small batches.
+    keep_statistics: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,18 @@ class DataConfig:
     batch: int = 32  # images of one step over all processes: results do not depend on their number
     workers: int = 2  # loader processes of each training process
     balance: tuple[BalanceKey, ...] = ("class", "dataset", "method", "source")
+    # Shares within a level of `balance`: number of videos to this power. 0: all alike, 1: as they
+    # come.
+    balance_power: float = 0.0
     self_blended: float = 0.25  # share of the images in pairs of a real and its self-blended fake
+    matched: float = 0.0  # share in pairs of a fake and its original at the same moment
+    # Data sets with one class only are single images, too; else they are in self-blended pairs
+    # alone, because by how they look they are known.
+    one_sided: bool = True
+    # Share of the single images that is cut into tiles and shuffled: who is in the picture cannot
+    # be the answer then.
+    shuffled: float = 0.0
+    margins: tuple[float, float] = (0.85, 1.19)  # `margin` varies by a factor between these
     augment: bool = True
     max_unreadable: int = 100  # crops that may fail to be read before the run stops
 
@@ -52,8 +65,15 @@ class DataConfig:
             batch=(1, 2**20),
             workers=(0, 1024),
             self_blended=(0.0, 1.0),
+            balance_power=(0.0, 1.0),
+            matched=(0.0, 1.0),
+            shuffled=(0.0, 1.0),
             max_unreadable=(0, 2**62),
         )
+        if self.self_blended + self.matched > 1:
+            raise ValueError("self_blended and matched are shares of the same images: at most 1")
+        if not 0.3 <= self.margins[0] <= self.margins[1] <= 3.0:
+            raise ValueError(f"margins: 0.3 <= from <= to <= 3, not {self.margins}")
         if len(set(self.balance)) < len(self.balance):
             raise ValueError(f"balance names a key twice: {', '.join(self.balance)}")
 
