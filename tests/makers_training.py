@@ -25,8 +25,12 @@ def write_store(
     fakes: bool = True,
     val_fakes: bool = True,
     one_person: bool = False,
+    one_source: bool = False,
 ) -> Path:
-    """Every second video is fake, lighter than the reals; every fourth pair is for validation."""
+    """Every second video is fake, lighter than the reals; every fourth pair is for validation.
+
+    With `one_source` the real and the fake of a pair are of one recording.
+    """
     (folder / "shards").mkdir(parents=True)
     (folder / "index").mkdir()
     outcomes: list[Outcome] = []
@@ -39,7 +43,7 @@ def write_store(
             kind="video",
             dataset="toy",
             method="lighter" if fake else "",
-            sources=("s" if one_person else f"s{row}",),
+            sources=("s" if one_person else f"s{row // 2 if one_source else row}",),
             split=split,  # type: ignore[arg-type]
         )
         pictures = tuple(_crop(100 * row + n, n / 10, lighter=fake) for n in range(crops))

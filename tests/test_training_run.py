@@ -28,6 +28,7 @@ from forensics.evaluation.leak import find
 from forensics.training import learner, trainer
 from forensics.training.config import TrainConfig
 from forensics.training.logbook import read_rows
+from forensics.training.losses import NO_PAIR
 from forensics.training.material import Material
 from forensics.training.trainer import train
 from forensics.training.validation import Scores
@@ -364,7 +365,35 @@ def test_a_run_can_start_from_a_checkpoint(tmp_path: Path, store: CropStore) -> 
     second = train(config, store, tmp_path / "second")
     before, after = load_file(first.checkpoint), load_file(second.checkpoint)
     assert all(torch.allclose(value, after[key], atol=1e-3) for key, value in before.items())
-    assert "Started from best.safetensors." in load_checkpoint(second.checkpoint).card.training_data
+    card = load_checkpoint(second.checkpoint).card
+    assert "Started from best.safetensors." in card.training_data
+    assert card.metrics["images_seen"] == 2 * 8 + 8
+
+
+def test_the_card_says_what_the_configuration_says_of_it(tmp_path: Path, store: CropStore) -> None:
+    views = [{"margin": 0.7, "weight": 0.25}, {"margin": 1.1, "weight": 0.75, "upside_down": True}]
+    words = {"name": "ours", "version": "2.1", "licence": "CC0", "views": views}
+    done = train(tiny_config(steps=1, card=words), store, tmp_path / "run")
+    card = load_checkpoint(done.checkpoint).card
+    assert (card.name, card.version, card.licence) == ("ours", "2.1", "CC0")
+    assert card.preprocessing.margin == 1.1
+    assert [view.upside_down for view in card.preprocessing.views] == [False, True]
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_matched_pairs_show_a_fake_beside_its_original(tmp_path: Path, augmented: bool) -> None:
+    """Two crops of the toy's reals and fakes in one place at one moment, of one source."""
+    store = CropStore.open(write_store(tmp_path / "crops", one_source=True))
+    config = tiny_config(
+        data__matched=0.5, data__self_blended=0.0, data__augment=augmented, data__shuffled=1.0
+    )
+    material = Material(store, config, rank=0, world=1)
+    batch = next(iter(material.batches(0)))
+    assert batch.pairs.tolist() == [0, 0, 1, 1, NO_PAIR, NO_PAIR, NO_PAIR, NO_PAIR]
+    assert batch.labels[:4].tolist() == [0, 1, 0, 1]
+    if not augmented:
+        light = batch.images[:4].float().mean(dim=(1, 2, 3))
+        assert (light[1::2] > light[::2] + 50).all()
 
 
 class TornStore(CropStore):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 
 from forensics.config import ExtractionConfig, require_within
+from forensics.preprocess import Preprocessing, View
 
 # What a draw is spread over evenly, outermost first. `dataset` and `video` are always columns of a
 # store; `class` is the label.
@@ -145,6 +146,19 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CardConfig:
+    """What the checkpoint's card says that no run finds out."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: str | None = None  # by default that of the run's folder
+    version: str = "0"
+    licence: str = "that of whoever trained it; the training media have terms of their own"
+    # How a scan looks at a face; none: as the network was trained, at `data.margin`.
+    views: tuple[View, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Everything that decides what a run does. `steps`, where given, replaces `epochs`."""
 
@@ -156,6 +170,7 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    card: CardConfig = field(default_factory=CardConfig)
     # Where the data given are no crops yet and have to be cut first.
     extract: ExtractionConfig = field(default_factory=ExtractionConfig)
     epochs: int = 10  # of as many images as the training split has crops
@@ -179,6 +194,14 @@ class TrainConfig:
             save_every=(1, 2**62),
             seed=(0, 2**32 - 1),
         )
+        if self.card.views:  # refused before the run and not at its first checkpoint
+            Preprocessing(
+                size=self.data.size,
+                margin=max(view.margin for view in self.card.views),
+                mean=(0.5, 0.5, 0.5),
+                std=(0.5, 0.5, 0.5),
+                views=self.card.views,
+            )
         if self.optimizer.name == "sam" and self.precision == "fp16":
             # Its climb divides by the norm of the gradients, which fp16 has scaled.
             raise ValueError("sam does not train in fp16; use precision bf16 or 32")

@@ -64,6 +64,14 @@ def build_network(
     return network, preprocessing
 
 
+def images_before(model: ModelConfig) -> int:
+    """Images that the weights of `model.init` were trained on, as their card says."""
+    if model.init is None:
+        return 0
+    seen = load_checkpoint(model.init).card.metrics.get("images_seen", 0)
+    return int(seen) if isinstance(seen, float | int) else 0
+
+
 def _take(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy every tensor that fits by name and shape, or by its name behind the first dot: the
     weights of a whole EfficientNet start the extractor of a hybrid.
