@@ -32,6 +32,17 @@ def test_both_halves_of_a_pair_get_the_same_and_a_single_image_gets_what_a_first
         assert alone.dtype == np.uint8
 
 
+def test_halves_that_are_changed_apart_share_the_cut_alone() -> None:
+    together, apart = Augmentation(96), Augmentation(96, apart=True)
+    image = portrait()
+    unlike = 0
+    for seed in range(40):
+        first, second = apart([image, image], [BOX, BOX], np.random.default_rng(seed))
+        assert np.array_equal(first, together([image], [BOX], np.random.default_rng(seed))[0])
+        unlike += not np.array_equal(first, second)
+    assert unlike >= 38
+
+
 def test_no_label_can_reach_the_augmentation() -> None:
     """What is not handed in has no influence: pixels, box and generator are all there is."""
     assert list(inspect.signature(Augmentation.__call__).parameters) == [
@@ -40,7 +51,12 @@ def test_no_label_can_reach_the_augmentation() -> None:
         "boxes_xyxy",
         "rng",
     ]
-    assert list(inspect.signature(Augmentation).parameters) == ["size", "margin", "factors"]
+    assert list(inspect.signature(Augmentation).parameters) == [
+        "size",
+        "margin",
+        "factors",
+        "apart",
+    ]
 
 
 def test_the_result_follows_from_the_generator_alone() -> None:

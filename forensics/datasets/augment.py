@@ -99,15 +99,21 @@ class Augmentation:
     """From crops of a shard to what the network is shown: one image, or a real and its fake.
 
     No label is asked for: both classes get the same. All images of a call are cut at one place and
-    changed alike, and what becomes of them follows from `rng` alone.
+    changed alike, unless they are to be changed `apart`; what becomes of them follows from `rng`
+    alone.
     """
 
     def __init__(
-        self, size: int, *, margin: float = 1.3, factors: tuple[float, float] = (0.85, 1.19)
+        self,
+        size: int,
+        *,
+        margin: float = 1.3,
+        factors: tuple[float, float] = (0.85, 1.19),
+        apart: bool = False,
     ) -> None:
         """`size` is the side of the network's input, `margin` that of a scan over the face, which
         is changed by one of the `factors` (from, to)."""
-        self._size, self._margin, self._factors = size, margin, factors
+        self._size, self._margin, self._factors, self._apart = size, margin, factors, apart
         self._pipeline: Any = None  # made in the process that uses it: it does not pickle well
 
     def __call__(
@@ -124,14 +130,21 @@ class Augmentation:
             face_cut(image, box + shift * np.max(box[2:] - box[:2]), margin, self._size)
             for image, box in zip(images, boxes_xyxy, strict=True)
         ]
-        first, second = recoded(barred((shown[0], shown[-1]), rng), rng)
         if self._pipeline is None:
             self._pipeline = pipeline(0)
+        if len(shown) == 1 or self._apart:
+            return [self._changed((image, image), rng)[0] for image in shown]
+        return list(self._changed((shown[0], shown[1]), rng))
+
+    def _changed(self, pair: Pair, rng: np.random.Generator) -> Pair:
+        """Both halves alike."""
+        first, second = recoded(barred(pair, rng), rng)
         self._pipeline.set_random_seed(int(rng.integers(2**31)))
-        if len(shown) == 1:
-            return [self._pipeline(image=first)["image"]]
+        if pair[0] is pair[1]:
+            made = self._pipeline(image=first)["image"]
+            return made, made
         made = self._pipeline(image=first, other=second)
-        return [made["image"], made["other"]]
+        return made["image"], made["other"]
 
 
 def face_cut(image: Image, box_xyxy: NDArray[np.float32], margin: float, size: int) -> Image:

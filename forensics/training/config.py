@@ -48,12 +48,16 @@ class DataConfig:
     balance_power: float = 0.0
     self_blended: float = 0.25  # share of the images in pairs of a real and its self-blended fake
     matched: float = 0.0  # share in pairs of a fake and its original at the same moment
-    # Data sets with one class only are single images, too; else they are in self-blended pairs
-    # alone, because by how they look they are known.
-    one_sided: bool = True
-    # Share of the single images that is cut into tiles and shuffled: who is in the picture cannot
-    # be the answer then.
+    # Which data sets with one class only are shown as single images, too; the others are in pairs
+    # alone. A collection of photographs is known by its look.
+    one_sided: Literal["all", "videos", "none"] = "all"
+    # Share of the single reals to be cut into tiles and shuffled, as all single fakes without a
+    # known original are where it is above 0: who is in the picture cannot be the answer then. To
+    # be about the share of those fakes, or shuffling itself tells.
     shuffled: float = 0.0
+    # The halves of a pair are changed (coded, blurred, coloured) each in its own way, so that no
+    # pair is ranked by how good the pictures are.
+    apart: bool = False
     margins: tuple[float, float] = (0.85, 1.19)  # `margin` varies by a factor between these
     augment: bool = True
     max_unreadable: int = 100  # crops that may fail to be read before the run stops

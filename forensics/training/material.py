@@ -43,8 +43,9 @@ class Material:
             )
         data = config.data
         blended_pairs, matched_pairs = divided(data.batch, data.self_blended, data.matched, world)
-        fake = table.label[rows] == 1
-        originals = find_originals(store, rows) if matched_pairs else np.full(len(rows), NONE)
+        originals = np.full(len(rows), NONE)
+        if matched_pairs or data.shuffled:
+            originals = find_originals(store, rows)
         columns: dict[str, Codes] = {
             key: getattr(table, "label" if key == "class" else key)[rows] for key in data.balance
         }
@@ -61,7 +62,7 @@ class Material:
             # A landmark that is not known is NaN, and then all of them are.
             blendable=~np.isnan(table.landmarks[rows, 0, 0]) if blended_pairs else None,
             matchable=originals != NONE if matched_pairs else None,
-            single=None if data.one_sided else _of_both_classes(table.dataset[rows], fake),
+            single=may_stand_alone(store, rows, data.one_sided),
         )
         self._crops = TrainingCrops(store, rows, originals, data, seed=config.seed)
         self.batch_images = data.batch // world
@@ -112,7 +113,13 @@ class Material:
         return f"crop {row} of {video} at {float(table.time_s[row]):.2f} s"
 
 
-def _of_both_classes(datasets: Codes, fake: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(N,) whether a crop's data set has reals and fakes."""
-    both = np.intersect1d(datasets[fake], datasets[~fake])
-    return np.isin(datasets, both)
+def may_stand_alone(store: CropStore, rows: Codes, one_sided: str) -> NDArray[np.bool_] | None:
+    """(N,) which of `rows` may be single images; None: all."""
+    if one_sided == "all":
+        return None
+    datasets, fake = store.rows.dataset[rows], store.rows.label[rows] == 1
+    alone = np.isin(datasets, np.intersect1d(datasets[fake], datasets[~fake]))
+    if one_sided == "videos":
+        names = store.names["kind"]
+        alone |= np.array([name == "video" for name in names])[store.rows.kind[rows]]
+    return alone

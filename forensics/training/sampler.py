@@ -86,7 +86,7 @@ class Sampler:
         if self._singles and not ((alone & fake).any() and (alone & ~fake).any()):
             raise ManifestError(
                 "no data set of the training split has both classes; train with --set "
-                "data.one_sided=true"
+                "data.one_sided=all"
             )
         keys = [columns[name] for name in columns if name != "class"]
         keys.append(videos)

@@ -71,7 +71,9 @@ class TrainingCrops(Dataset[Shown]):
         """`originals` (N,) are those of `rows` (N,), in whose order they must be rising."""
         self._store, self._rows, self._config, self._seed = store, rows, config, seed
         self._originals = originals
-        self._augment = Augmentation(config.size, margin=config.margin, factors=config.margins)
+        self._augment = Augmentation(
+            config.size, margin=config.margin, factors=config.margins, apart=config.apart
+        )
 
     def __getitem__(self, draw: Draw) -> Shown:
         rng = np.random.default_rng((self._seed, draw.epoch, draw.place, 1))
@@ -103,17 +105,19 @@ class TrainingCrops(Dataset[Shown]):
     ) -> tuple[list[Image], tuple[int, ...]]:
         crop, facts = self._store.read(row)
         images, boxes, labels = [crop], [facts.box_xyxy], (facts.label,)
+        original = int(self._originals[np.searchsorted(self._rows, row)])
         if kind == "blended":
             images, boxes, labels = list(self_blend(crop, facts.landmarks, rng)), boxes * 2, (0, 1)
         elif kind == "matched":
-            original = int(self._originals[np.searchsorted(self._rows, row)])
             real, known = self._store.read(original)
             images, boxes, labels = [real, crop], [known.box_xyxy, *boxes], (0, 1)
         if not self._config.augment:
             shown = zip(images, boxes, strict=True)
             return [_plain(image, box, self._config) for image, box in shown], labels
         shown = self._augment(images, boxes, rng)
-        if kind == "single" and rng.random() < self._config.shuffled:
+        share = self._config.shuffled
+        alone = facts.label == 1 and original < 0 and share > 0
+        if kind == "single" and (alone or (facts.label == 0 and rng.random() < share)):
             grid = int(rng.integers(*_TILES))
             shown = [shuffled(image, grid, rng) for image in shown]
         return shown, labels
