@@ -32,15 +32,18 @@ def test_both_halves_of_a_pair_get_the_same_and_a_single_image_gets_what_a_first
         assert alone.dtype == np.uint8
 
 
-def test_halves_that_are_changed_apart_share_the_cut_alone() -> None:
-    together, apart = Augmentation(96), Augmentation(96, apart=True)
+def test_halves_that_are_changed_apart_share_the_cut_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     image = portrait()
-    unlike = 0
-    for seed in range(40):
-        first, second = apart([image, image], [BOX, BOX], np.random.default_rng(seed))
-        assert np.array_equal(first, together([image], [BOX], np.random.default_rng(seed))[0])
-        unlike += not np.array_equal(first, second)
-    assert unlike >= 38
+    for share, expected in ((0.0, 0), (0.5, 20), (1.0, 40)):
+        augmentation = Augmentation(96, apart=share)
+        unlike = 0
+        for seed in range(40):
+            first, second = augmentation([image, image], [BOX, BOX], np.random.default_rng(seed))
+            unlike += not np.array_equal(first, second)
+        assert abs(unlike - expected) <= (8 if share == 0.5 else 5 * share)
+    monkeypatch.setattr(Augmentation, "_changed", lambda _self, pair, _rng: pair)
+    first, second = augmentation([image, image], [BOX, BOX], np.random.default_rng(1))
+    assert np.array_equal(first, second)
 
 
 def test_no_label_can_reach_the_augmentation() -> None:

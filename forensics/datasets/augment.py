@@ -99,8 +99,8 @@ class Augmentation:
     """From crops of a shard to what the network is shown: one image, or a real and its fake.
 
     No label is asked for: both classes get the same. All images of a call are cut at one place and
-    changed alike, unless they are to be changed `apart`; what becomes of them follows from `rng`
-    alone.
+    changed alike, but for the share `apart` of the pairs, whose halves are changed each in its own
+    way. What becomes of them follows from `rng` alone.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Augmentation:
         *,
         margin: float = 1.3,
         factors: tuple[float, float] = (0.85, 1.19),
-        apart: bool = False,
+        apart: float = 0.0,
     ) -> None:
         """`size` is the side of the network's input, `margin` that of a scan over the face, which
         is changed by one of the `factors` (from, to)."""
@@ -132,7 +132,7 @@ class Augmentation:
         ]
         if self._pipeline is None:
             self._pipeline = pipeline(0)
-        if len(shown) == 1 or self._apart:
+        if len(shown) == 1 or (self._apart and rng.random() < self._apart):
             return [self._changed((image, image), rng)[0] for image in shown]
         return list(self._changed((shown[0], shown[1]), rng))
 

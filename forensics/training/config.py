@@ -55,9 +55,9 @@ class DataConfig:
     # known original are where it is above 0: who is in the picture cannot be the answer then. To
     # be about the share of those fakes, or shuffling itself tells.
     shuffled: float = 0.0
-    # The halves of a pair are changed (coded, blurred, coloured) each in its own way, so that no
-    # pair is ranked by how good the pictures are.
-    apart: bool = False
+    # Share of the pairs whose halves are changed (coded, blurred, coloured) each in its own way, so
+    # that none is ranked by how good the pictures are. With 1 a run learns slowly at first.
+    apart: float = 0.0
     margins: tuple[float, float] = (0.85, 1.19)  # `margin` varies by a factor between these
     augment: bool = True
     max_unreadable: int = 100  # crops that may fail to be read before the run stops
@@ -73,6 +73,7 @@ class DataConfig:
             balance_power=(0.0, 1.0),
             matched=(0.0, 1.0),
             shuffled=(0.0, 1.0),
+            apart=(0.0, 1.0),
             max_unreadable=(0, 2**62),
         )
         if self.self_blended + self.matched > 1:
