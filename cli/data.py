@@ -32,7 +32,8 @@ def check(
         str | None,
         typer.Option(
             metavar="SHARES",
-            help="New splits by identity and source: train,val,test (0.8,0.1,0.1) or train,val.",
+            help="New splits by identity and source: train,val,test (0.8,0.1,0.1), or train,val "
+            "(0.85,0.15) beside the test files that the data set has.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the new splits.")] = 0,

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from forensics.datasets.check import LABELS, Check, check, to_document
-from forensics.datasets.manifest import Problem, relocated
+from forensics.datasets.check import Check, check, to_document
+from forensics.datasets.manifest import LABELS, Problem, relocated
 from forensics.datasets.manifest_file import write_manifest
 from forensics.datasets.splits import components, describe
 from forensics.errors import ConfigError

@@ -132,6 +132,8 @@ def _crops(
         config.extract,
         seed=config.seed,
         workers=_cores(),
+        # Self-blended fakes are made from reals, for validation, too.
+        labels=("real",) if config.data.self_blended == 1 else ("real", "fake"),
         on_progress=screen.cutting,
         on_note=screen.note,
     )

@@ -99,6 +99,28 @@ def celebdf_tree(root: Path) -> Path:
     return root
 
 
+def celebdf_circle(root: Path, people: int = 6, takes: int = 1, listed: int = 4) -> Path:
+    """Celeb-DF v1 as it comes: everybody swapped with everybody, and a test list that names a take
+    of the first `listed` people, each with the next one's face, and a person from YouTube."""
+    numbers = range(people)
+    reals = [f"Celeb-real/id{a}_{take:04d}.mp4" for a in numbers for take in range(takes)]
+    fakes = [
+        f"Celeb-synthesis/id{a}_id{b}_{take:04d}.mp4"
+        for a in numbers
+        for b in numbers
+        if a != b
+        for take in range(takes)
+    ]
+    make_tree(root, *reals, *fakes, *(f"YouTube-real/{number:05d}.mp4" for number in range(4)))
+    write_lines(
+        root / "List_of_testing_videos.txt",
+        "1 YouTube-real/00002.mp4",
+        *(f"1 Celeb-real/id{a}_0000.mp4" for a in range(listed)),
+        *(f"0 Celeb-synthesis/id{a}_id{(a + 1) % people}_0000.mp4" for a in range(listed)),
+    )
+    return root
+
+
 def dfdc_tree(root: Path) -> Path:
     """Two training parts and a test folder: a lost file, an unnamed one, capital letters."""
     make_tree(

@@ -14,15 +14,21 @@ from typing import Any
 
 import pytest
 import torch
+from makers import numbered_picture, write_video
+from makers_datasets import celebdf_circle
+from makers_extract import DrawnFaces, one_face
 from makers_training import write_store
 from typer.testing import CliRunner
 
 from forensics.checkpoint import load_checkpoint
 from forensics.config import ExtractionConfig
-from forensics.datasets import preparation
+from forensics.datasets import extraction, preparation
 from forensics.datasets.extraction import Summary
 from forensics.datasets.manifest_file import read_manifest
+from forensics.datasets.shards import CropStore
+from forensics.datasets.splits import check_no_leak
 from forensics.errors import ManifestError
+from forensics.evaluation.leak import find
 
 (SCRIPT,) = metadata.entry_points(group="console_scripts", name="deepfake")
 DEEPFAKE = str(Path(sys.executable).with_name("deepfake"))
@@ -193,32 +199,145 @@ def test_a_data_set_without_files_to_choose_by_is_divided_and_its_test_files_sta
     assert any(note.startswith("no val of its own: divided") for note in notes)
 
 
+def test_celebdf_as_it_comes_becomes_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody is swapped with everybody and tested on: from the tree through the cutting, with
+    drawn faces, to the checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(extraction, "mtcnn", DrawnFaces)
+    root = celebdf_circle(tmp_path / "Celeb-DF", people=5)
+    for label, draw in (("real", numbered_picture), ("fake", one_face)):
+        write_video(tmp_path / f"{label}.mp4", frames=4, draw=draw)
+    for path in root.rglob("*.mp4"):
+        fake = path.parent.name == "Celeb-synthesis"
+        path.write_bytes((tmp_path / ("fake.mp4" if fake else "real.mp4")).read_bytes())
+    code, out, err = train(
+        *(*TINY, "--data", "Celeb-DF", "--out", "run"),
+        *("--set", "extract.frames=2", "--set", "extract.size=64", "--set", "data.self_blended=0"),
+    )
+    assert code == 0, err
+    assert "no val of its own: divided by identity and source into 85% train, 15% val" in err
+    samples = read_manifest(tmp_path / "run/manifest.csv")
+    check_no_leak(samples)
+    aside = sum(sample.split == "aside" for sample in samples)
+    own = re.search(r"(\d+) of 29 files set aside, \d of them of the data set's 9 test files", err)
+    assert own
+    assert int(own[1]) == aside > 0
+    store = CropStore.open(tmp_path / "run/crops")
+    skipped = (tmp_path / "run/crops/skipped.csv").read_text()
+    assert skipped.count("aside") == aside
+    assert {store.names["split"][code] for code in store.rows.split} <= {"train", "val", "test"}
+    assert out.startswith("run/best.safetensors: AUC ")
+    card = load_checkpoint(tmp_path / "run/best.safetensors").card
+    finding = find(
+        samples,
+        tmp_path / "run/best.safetensors",
+        manifest=card.training_manifest,
+        manifest_sha256=card.manifest_sha256,
+    )
+    assert finding.state == "leak"
+    tests = [sample for sample in samples if sample.split == "test"]
+    assert tests
+    finding = find(
+        tests,
+        tmp_path / "run/best.safetensors",
+        manifest=card.training_manifest,
+        manifest_sha256=card.manifest_sha256,
+    )
+    assert finding.state == "clear"
+
+
 def test_a_manifest_is_taken_as_it_is_and_another_table_is_read_by_its_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = fake_extraction(monkeypatch, {})
     touch(tmp_path, *(f"{n}.mp4" for n in range(4)))
     manifest = tmp_path / "m.csv"
+    cells = [f"{n}.mp4,{'fake' if n % 2 else 'real'}" for n in range(4)]
+    people = ["x,train", "y,train", "z,val", "w,val"]
     header = "path,label,kind,dataset,identity,split\n"
-    rows = "0.mp4,real,video,a,x,train\n1.mp4,fake,video,a,y,val\n"
-    manifest.write_text(header + rows)
+    rows = [f"{cell},video,a,{who}\n" for cell, who in zip(cells, people, strict=True)]
+    manifest.write_text(header + "".join(rows))
     prepare(manifest, tmp_path / "one")
-    assert seen[-1][0] == [("0.mp4", "real", "train"), ("1.mp4", "fake", "val")]
+    assert [split for _, _, split in seen[-1][0]] == ["train", "train", "val", "val"]
+    assert not (tmp_path / "one/manifest.csv").exists()
     table = tmp_path / "mine.csv"
-    table.write_text("path,label,split\n0.mp4,real,train\n1.mp4,fake,train\n2.mp4,real,val\n")
+    splits = ["train", "train", "val", "val"]
+    lines = [f"{cell},{split}\n" for cell, split in zip(cells, splits, strict=True)]
+    table.write_text("path,label,split\n" + "".join(lines))
     prepare(table, tmp_path / "two")
     assert seen[-1][0][0] == ("../0.mp4", "real", "train")
-    manifest.write_text(header + rows.replace("a,y,val", "a,x,val"))
-    with pytest.raises(ManifestError, match="the splits share people or recordings: identity x"):
+    manifest.write_text(header + "".join(rows).replace("z,val", "x,val"))
+    with pytest.raises(ManifestError, match=r"share people or recordings: identity x.*--split"):
         prepare(manifest, tmp_path / "three")
+
+
+def test_a_manifest_without_splits_is_divided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = fake_extraction(monkeypatch, {})
+    touch(tmp_path, *(f"{n}.mp4" for n in range(8)))
+    rows = [f"{n}.mp4,{'fake' if n % 2 else 'real'},video,a\n" for n in range(8)]
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,label,kind,dataset\n" + "".join(rows))
+    prepare(manifest, tmp_path / "run")
+    assert {(label, split) for _, label, split in seen[0][0]} == {
+        (label, split) for label in ("real", "fake") for split in ("train", "val")
+    }
+    assert {path for path, _, _ in seen[0][0]} == {f"../{n}.mp4" for n in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["real,,", "real,,"], "no fake file to learn from; add some, or train on self-blended"),
+        (["fake,,", "fake,,"], "no real file to learn from; add some: it takes both"),
+        (
+            ["real,,", "real,,", "fake,,part-0", "fake,,part-0"],
+            "no fake file for the split val: there are 2, 2 of them share group part-0, and who "
+            "teaches must not choose. Add files of other people or train on self-blended",
+        ),
+        (
+            ["real,train,", "fake,train,", "real,val,"],
+            "no fake file for the split val: there are 1",
+        ),
+    ],
+)
+def test_a_class_that_one_split_lacks_is_said_before_the_cutting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[str], message: str
+) -> None:
+    seen = fake_extraction(monkeypatch, {})
+    touch(tmp_path, *(f"{n}.mp4" for n in range(len(rows))))
+    manifest = tmp_path / "m.csv"
+    cells = [f"{n}.mp4,video,a,{row}\n" for n, row in enumerate(rows)]
+    manifest.write_text("path,kind,dataset,label,split,group\n" + "".join(cells))
+    with pytest.raises(ManifestError, match=re.escape(message)):
+        prepare(manifest, tmp_path / "run")
+    assert not seen
+
+
+def test_reals_alone_are_divided_where_fakes_are_made_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "set", *(f"real/{n}.mp4" for n in range(8)), "fake/a.mp4")
+    seen = fake_extraction(monkeypatch, {})
+    common = [*TINY, "--data", "set", "--out", "run"]
+    code, _, err = train(*common)
+    assert (code, seen) == (2, [])
+    assert "no fake file for the split val: there are 1" in err
+    assert train(*common, "--set", "data.self_blended=1")[0] == 0
+    assert {split for _, label, split in seen[0][0] if label == "real"} == {"train", "val"}
 
 
 def test_data_without_a_face_is_an_error_with_the_place_of_the_reasons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    touch(tmp_path, "0.mp4")
+    touch(tmp_path, *(f"{n}.mp4" for n in range(4)))
     manifest = tmp_path / "m.csv"
-    manifest.write_text("path,label,kind,dataset\n0.mp4,real,video,a\n")
+    rows = [f"{n}.mp4,{'fake' if n % 2 else 'real'},video,a\n" for n in range(4)]
+    manifest.write_text("path,label,kind,dataset\n" + "".join(rows))
     empty = Summary(rows=1, crops=0, cut=1, skipped={"no face": 1})
     monkeypatch.setattr(preparation, "extract", lambda *_, **__: empty)
     with pytest.raises(ManifestError, match=r"no face was found; .*skipped.csv says why"):

@@ -208,6 +208,7 @@ def test_what_is_cut_already_passes_through_byte_for_byte(tmp_path: Path) -> Non
     cv2.imwrite(str(tmp_path / "huge.jpg"), np.zeros((16, 2100, 3), np.uint8))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
     (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")  # whoever opens it waits for ever
     write_manifest(
         [
             Sample(path="a.jpg", label="real", kind="crop", dataset="d"),
@@ -217,11 +218,12 @@ def test_what_is_cut_already_passes_through_byte_for_byte(tmp_path: Path) -> Non
             Sample(path="huge.jpg", label="real", kind="crop", dataset="d"),
             Sample(path="broken.png", label="real", kind="crop", dataset="d"),
             Sample(path="empty", label="real", kind="sequence", dataset="d"),
+            Sample(path="pipe.png", label="real", kind="crop", dataset="d"),
         ],
         tmp_path / "m.csv",
     )
     summary = run(tmp_path / "m.csv", tmp_path / "out")
-    assert dict(summary.skipped) == {"limit_exceeded": 1, "undecodable": 2}
+    assert dict(summary.skipped) == {"limit_exceeded": 1, "undecodable": 3}
     store = CropStore.open(tmp_path / "out")
     assert store.encoded(int(store.where(video="a.jpg")[0])) == jpeg
     webp = store.where(video="b.webp")
@@ -411,7 +413,7 @@ def test_a_disk_that_fills_up_under_the_columns_is_an_error_and_not_a_death(
 def test_other_settings_or_another_manifest_are_refused(sequences: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(sequences, out)
-    with pytest.raises(ManifestError, match=r"crops of another margin \(1.8, now 1.5\)"):
+    with pytest.raises(ManifestError, match=r"crops with margin 1.8, now 1.5; give another"):
         run(sequences, out, ExtractionConfig(frames=4, size=64, margin=1.5))
     write_manifest(read_manifest(sequences)[:5], sequences.with_name("less.csv"))
     with pytest.raises(ManifestError, match="crops of another manifest"):

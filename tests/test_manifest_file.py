@@ -69,6 +69,8 @@ def test_files_that_are_no_manifests_are_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "m.csv")
     with pytest.raises(ManifestError, match="cannot be read: No such file"):
         read_manifest(tmp_path / "absent.csv")
+    with pytest.raises(ManifestError, match=r"a folder; `deepfake data check .* makes a manifest"):
+        read_manifest(tmp_path)
     with pytest.raises(ManifestError, match=r"ends in \.csv or \.parquet"):
         write_manifest([], tmp_path / "m.json")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from forensics.datasets.adapters import read
-from forensics.datasets.manifest import Found, Problem, Sample, Split
-from forensics.datasets.splits import Leak, assign_splits, components, leaks
+from forensics.datasets.division import aside_in_words, divide
+from forensics.datasets.manifest import LABELS, SPLITS, Found, Problem, Sample, Split
+from forensics.datasets.splits import Leak, components, leaks
 from forensics.errors import ManifestError
 
 SCHEMA = "deepfake-data-check/1"
-LABELS: tuple[str, ...] = ("real", "fake")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ def check(
     fractions: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Check:
-    """Read everything below `root`; new splits where `fractions` are given.
+    """Read everything below `root`; new splits (`divide`) where `fractions` are given.
 
     Raises ManifestError where nothing can be read at all, and where splits cannot be made.
     """
@@ -72,9 +72,14 @@ def check(
         what = f"{found.problems[0].where}: {found.problems[0].detail}" if found.problems else ""
         raise ManifestError(f"{root}: no usable file in this {found.layout} folder{first}{what}")
     if fractions is not None:
-        samples = tuple(assign_splits(samples, fractions, seed=seed))
-    problems = (*found.problems, *_one_sided(samples))
-    found = Found(layout=found.layout, samples=samples, problems=problems, notes=found.notes)
+        samples = tuple(divide(samples, fractions, seed=seed))
+    aside = aside_in_words(found.samples, samples)
+    found = Found(
+        layout=found.layout,
+        samples=samples,
+        problems=(*found.problems, *_one_sided(samples)),
+        notes=(*found.notes, *([aside] if aside else [])),
+    )
     return Check(root=root, found=found, leaks=tuple(leaks(samples)))
 
 
@@ -88,7 +93,7 @@ def _one_sided(samples: tuple[Sample, ...]) -> list[Problem]:
             detail = f"no {label} file at all: a detector needs both"
             problems.append(Problem(kind="empty class", where=label, detail=detail))
             continue
-        for split in sorted(splits - {""}):
+        for split in sorted(splits.intersection(SPLITS)):
             if not present[split, label]:
                 detail = f"no {label} file in this split"
                 problems.append(Problem(kind="empty class", where=split, detail=detail))

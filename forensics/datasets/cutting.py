@@ -20,7 +20,7 @@ from forensics.config import ExtractionConfig, FacesConfig, Limits, SamplingConf
 from forensics.crops import cut, picture_area, square_box
 from forensics.datasets.adapters.archive import folder_contents
 from forensics.datasets.adapters.tree import entries, is_picture
-from forensics.datasets.manifest import Sample
+from forensics.datasets.manifest import ASIDE, Sample
 from forensics.datasets.shard_index import Crop, Outcome
 from forensics.datasets.shards import decode
 from forensics.errors import ManifestError, MediaError
@@ -52,6 +52,9 @@ def cut_row(
     the others. Raises OSError and MemoryError, which the next file would meet, too.
     """
     path = folder / sample.path
+    if sample.split == ASIDE:
+        detail = "it shows people of more than one split"
+        return Outcome(row=row, sample=sample, reason="aside", detail=detail)
     try:
         if sample.kind == "video":
             crops, frames, coverage = _cut_video(path, config, detector)
@@ -174,6 +177,8 @@ def _pictures(path: Path, sample: Sample, most: int) -> list[tuple[int, bytes]]:
 
 
 def _content(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # to open a pipe would wait for its writer
+        raise MediaError("is not a regular file", label="undecodable")
     with path.open("rb") as file:
         return file.read(_PICTURE_BYTES + 1)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from forensics.config import ExtractionConfig, FacesConfig, Limits
-from forensics.datasets.manifest import Sample
+from forensics.datasets.manifest import ASIDE, Sample
 from forensics.datasets.manifest_file import read_manifest
 from forensics.datasets.shard_index import (
     read_lines,
@@ -142,7 +142,7 @@ def mtcnn() -> FaceDetector:
 
 def plan(samples: Sequence[Sample], config: ExtractionConfig) -> list[range]:
     """Runs of rows, one per unit, of about equally many crops."""
-    expected = [1 if sample.kind == "crop" else config.frames for sample in samples]
+    expected = [_expected(sample, config) for sample in samples]
     low, high = _UNIT_CROPS
     wanted = min(max(sum(expected) // _UNITS_AIMED_AT, low), high)
     units: list[range] = []
@@ -155,6 +155,12 @@ def plan(samples: Sequence[Sample], config: ExtractionConfig) -> list[range]:
     if start < len(samples):
         units.append(range(start, len(samples)))
     return units
+
+
+def _expected(sample: Sample, config: ExtractionConfig) -> int:
+    if sample.split == ASIDE:
+        return 0
+    return 1 if sample.kind == "crop" else config.frames
 
 
 def _require_files(samples: Sequence[Sample], manifest: Path) -> None:
@@ -175,10 +181,11 @@ def _prepare(out: Path, samples: Sequence[Sample], units: int, config: Extractio
     rows = json.dumps([asdict(sample) for sample in samples]).encode()
     settings = {
         "schema": SCHEMA,
+        # First what was chosen, then what follows from it: a refusal names the first difference.
+        **asdict(config),
         "manifest_sha256": hashlib.sha256(rows).hexdigest(),
         "rows": len(samples),
         "units": units,
-        **asdict(config),
     }
     file = out / SETTINGS_FILE
     try:
@@ -193,10 +200,11 @@ def _prepare(out: Path, samples: Sequence[Sample], units: int, config: Extractio
         write_durably(file, (json.dumps(settings, indent=2) + "\n").encode())
     elif before != settings:
         name = next(key for key in settings if before.get(key) != settings[key])
-        what = "another manifest" if name == "manifest_sha256" else f"another {name}"
+        other = f"with {name} {before.get(name)}, now {settings[name]}"
+        if name == "manifest_sha256":
+            other = f"of another manifest ({before.get('rows')} rows, now {len(samples)})"
         raise ManifestError(
-            f"{out}: holds crops of {what} ({before.get(name)}, now {settings[name]}); give"
-            " another --out, or the settings of before to go on"
+            f"{out}: holds crops {other}; give another --out, or what was given before to go on"
         )
     for name in ("shards", "index"):
         (out / name).mkdir(exist_ok=True)

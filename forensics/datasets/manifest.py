@@ -11,7 +11,8 @@ dataset      the data set's name
 method       what made a fake, as the data set calls it; empty for reals
 identity     everyone whose face is in the file or went into it, `;` between them; empty: unknown
 source       the camera recordings it is or was made from, `;` between them; empty: unknown
-split        `train`, `val`, `test`, or empty where the data set says nothing
+split        `train`, `val`, `test`; `aside` for what is in none because its people are in several;
+             empty where the data set says nothing
 compression  `raw`, `c23` or `c40` as FaceForensics++ counts; empty elsewhere
 group        files that share a group, an identity or a source must not be in two splits
 member       where `path` is an archive: the sequence's folder in it
@@ -31,7 +32,7 @@ from forensics.errors import ManifestError
 
 Label = Literal["real", "fake"]
 Kind = Literal["video", "crop", "sequence"]
-Split = Literal["train", "val", "test", ""]
+Split = Literal["train", "val", "test", "aside", ""]
 
 # fmt: off
 COLUMNS = (
@@ -40,6 +41,9 @@ COLUMNS = (
 )
 # fmt: on
 SEPARATOR = ";"
+LABELS: tuple[Label, ...] = ("real", "fake")
+SPLITS: tuple[Split, ...] = ("train", "val", "test")  # those that must share nobody
+ASIDE: Split = "aside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,11 @@ def read_manifest(path: Path) -> list[Sample]:
 
     Whether the files exist is not asked here: a manifest may come before its data.
     """
+    if path.is_dir():
+        raise ManifestError(
+            f"{path}: a folder; `deepfake data check {path} --out manifest.csv` makes a manifest of"
+            " a data set"
+        )
     try:
         table = _parquet_rows(path) if path.suffix.lower() == PARQUET else _csv_rows(path)
         return _samples(table, path)

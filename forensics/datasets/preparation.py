@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import cv2
 
 from forensics.config import ExtractionConfig
 from forensics.datasets.check import check
+from forensics.datasets.division import aside_in_words, divide
 from forensics.datasets.extraction import OnProgress, extract
-from forensics.datasets.manifest import Sample, relocated
+from forensics.datasets.manifest import LABELS, Label, Sample, relocated
 from forensics.datasets.manifest_file import PARQUET, read_manifest, write_manifest
 from forensics.datasets.shards import COLUMNS_FOLDER, SETTINGS_FILE, CropStore
-from forensics.datasets.splits import assign_splits, check_no_leak
+from forensics.datasets.splits import check_no_leak, links
 from forensics.datasets.store_leaks import check_store_no_leak
 from forensics.errors import ManifestError
 from forensics.runtime import num_threads, set_threads
@@ -36,15 +38,17 @@ def prepare(
     *,
     seed: int,
     workers: int,
+    labels: Collection[Label] = LABELS,
     on_progress: OnProgress,
     on_note: Callable[[str], None],
 ) -> CropStore:
     """The crops of `data`, cut into `work`/crops unless it holds crops itself.
 
     A data set's tree or a table of one's own becomes `work`/manifest.csv, with splits by identity
-    and source where it has none. An interrupted extraction goes on. `on_note` hears what a person
-    should know. Raises ManifestError where nothing fits, a split shares people with another, or no
-    face was found, and what `extract` raises.
+    and source where its own will not do. An interrupted extraction goes on. `labels`: those that
+    must be in both splits. `on_note` hears what a person should know. Raises ManifestError where
+    nothing fits, a split shares people with another or lacks a label, or no face was found, and
+    what `extract` raises.
     """
     if is_store(data):
         store = CropStore.open(data)
@@ -52,13 +56,7 @@ def prepare(
         return store
     if not data.exists():
         raise ManifestError(f"{data}: no such file or folder; check the path")
-    manifest = data
-    if not _is_manifest(data):
-        work.mkdir(parents=True, exist_ok=True)
-        manifest = work / MANIFEST
-        base = data.parent if data.is_file() else data
-        write_manifest(relocated(_divided(data, seed, on_note), base, work), manifest)
-    check_no_leak(read_manifest(manifest))
+    manifest = _with_splits(data, work, seed, labels, on_note)
     # Cut in this very process, as a single unit is, it would leave one thread for the training.
     threads, cv2_threads = num_threads(), cv2.getNumThreads()
     try:
@@ -74,24 +72,84 @@ def prepare(
     return CropStore.open(work / CROPS)
 
 
-def _divided(data: Path, seed: int, on_note: Callable[[str], None]) -> list[Sample]:
-    """The samples of a data set, in its own splits where it has both to learn from and to choose
-    by. Else what is not for testing is divided: DFDC's parts, say, are all for training."""
+def _with_splits(
+    data: Path,
+    work: Path,
+    seed: int,
+    labels: Collection[Label],
+    on_note: Callable[[str], None],
+) -> Path:
+    """A manifest whose splits will do: `data`, where it is one with splits, or one in `work`."""
+    if _is_manifest(data):
+        samples = read_manifest(data)
+        if any(sample.split for sample in samples):
+            check_no_leak(samples)
+            _require_labels(samples, data, labels)
+            return data
+    else:
+        samples = _found(data, on_note)
+    samples = _divided(samples, seed, labels, on_note)
+    check_no_leak(samples)
+    _require_labels(samples, data, labels)
+    work.mkdir(parents=True, exist_ok=True)
+    base = data.parent if data.is_file() else data
+    write_manifest(relocated(samples, base, work), work / MANIFEST)
+    return work / MANIFEST
+
+
+def _found(data: Path, on_note: Callable[[str], None]) -> list[Sample]:
+    """The samples of a data set or table; what is wrong with it is told."""
     found = check(data)
     for problem in found.found.problems[:5]:
         on_note(f"{problem.kind}: {problem.where}: {problem.detail}")
     if len(found.found.problems) > 5:
         on_note(f"and {len(found.found.problems) - 5} more; `deepfake data check` names all")
-    samples = list(found.samples)
-    own = {sample.split for sample in samples if sample.split}
-    if set(SHARES) <= own:
+    return list(found.samples)
+
+
+def _divided(
+    samples: list[Sample], seed: int, labels: Collection[Label], on_note: Callable[[str], None]
+) -> list[Sample]:
+    """The samples in their own splits where these hold what is needed to learn from and to choose
+    by. Else what is not for testing is divided: DFDC's parts, say, are all for training."""
+    there = {sample.label for sample in samples}.intersection(labels)
+    lacking = [split for split in SHARES if not there <= _labels_of(split, samples)]
+    if not lacking:
         return samples
-    tests = [sample for sample in samples if sample.split == "test"]
-    learning = [sample for sample in samples if sample.split != "test"]
+    result = divide(samples, SHARES, seed=seed, labels=labels)
     shares = ", ".join(f"{share:.0%} {name}" for name, share in SHARES.items())
-    lacking = " and ".join(sorted(set(SHARES) - own)) if own else "splits"
-    on_note(f"no {lacking} of its own: divided by identity and source into {shares}")
-    return assign_splits(learning, SHARES, seed=seed) + tests
+    own = any(sample.split for sample in samples)
+    what = f"{' and '.join(lacking)} of its own" if own else "splits of its own"
+    on_note(f"no {what}: divided by identity and source into {shares}")
+    if aside := aside_in_words(samples, result):
+        on_note(aside)
+    return result
+
+
+def _labels_of(split: str, samples: Sequence[Sample]) -> set[Label]:
+    return {sample.label for sample in samples if sample.split == split}
+
+
+def _require_labels(samples: Sequence[Sample], data: Path, labels: Collection[Label]) -> None:
+    """Raise ManifestError where train or val lacks one of `labels`: now, not after the cutting."""
+    for label in labels:
+        lacking = [split for split in SHARES if label not in _labels_of(split, samples)]
+        if not lacking:
+            continue
+        blended = "train on self-blended fakes alone (--set data.self_blended=1)"
+        files = [sample for sample in samples if sample.label == label and sample.split != "test"]
+        if not files:
+            advice = f"add some, or {blended}" if label == "fake" else "add some: it takes both"
+            raise ManifestError(f"{data}: no {label} file to learn from; {advice}")
+        shared = Counter(link for sample in files for link in links(sample)).most_common(1)
+        tie = "".join(f", {count} of them share {kind} {name}" for (kind, name), count in shared)
+        instead = f" or {blended}" if label == "fake" else ""
+        raise ManifestError(
+            f"{data}: no {label} file for the split {lacking[0]}: there are {len(files)}{tie}, and"
+            f" who teaches must not choose. Add files of other people{instead}; or correct who is"
+            f" in which file (`deepfake data check {data} --out manifest.csv`), empty the column"
+            " split, and give that manifest as --data"
+        )
 
 
 def _is_manifest(data: Path) -> bool:

@@ -11,9 +11,9 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast, get_args
+from typing import cast
 
-from forensics.datasets.manifest import Sample, Split
+from forensics.datasets.manifest import SPLITS, Sample, Split
 from forensics.errors import ManifestError
 
 _SHOWN = 5  # leaks named in an error; the rest is counted
@@ -74,6 +74,14 @@ def grouped(samples: Sequence[Sample]) -> list[Sample]:
     return result
 
 
+def require_shares(fractions: Mapping[str, float]) -> None:
+    """Raise ManifestError unless these are shares of train, val and test that add up to 1."""
+    unknown = [name for name in fractions if name not in SPLITS]
+    shares = fractions.values()
+    if unknown or not abs(sum(shares) - 1) < 1e-6 or not all(share >= 0 for share in shares):
+        raise ManifestError(f"shares of train, val and test must add up to 1, not {fractions}")
+
+
 def assign_splits(
     samples: Sequence[Sample], fractions: Mapping[str, float], *, seed: int
 ) -> list[Sample]:
@@ -84,10 +92,7 @@ def assign_splits(
     to its share. Raises ManifestError when a wanted split stays empty: the files hang together too
     much.
     """
-    unknown = [name for name in fractions if name not in get_args(Split) or not name]
-    shares = fractions.values()
-    if unknown or not abs(sum(shares) - 1) < 1e-6 or not all(share >= 0 for share in shares):
-        raise ManifestError(f"shares of train, val and test must add up to 1, not {fractions}")
+    require_shares(fractions)
     parts = [[samples[row] for row in rows] for rows in components(samples)]
     # By content first: the order of the rows must not matter.
     parts.sort(key=lambda part: min(sample.place for sample in part))
@@ -122,10 +127,10 @@ def assign_splits(
 
 
 def leaks(samples: Sequence[Sample]) -> list[Leak]:
-    """Every link that two splits share; samples without a split are in none."""
+    """Every link that two splits share; samples without a split, or set aside, are in none."""
     seen: dict[Link, dict[str, int]] = defaultdict(dict)
     for row, sample in enumerate(samples):
-        if sample.split:
+        if sample.split in SPLITS:
             for link in links(sample):
                 seen[link].setdefault(sample.split, row)
     return [
@@ -141,7 +146,10 @@ def check_no_leak(samples: Sequence[Sample]) -> None:
     if found:
         shown = "; ".join(describe(leak, samples) for leak in found[:_SHOWN])
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise ManifestError(f"the splits share people or recordings: {shown}{more}")
+        raise ManifestError(
+            f"the splits share people or recordings: {shown}{more}; make splits that do not with"
+            " `deepfake data check DIR --split 0.85,0.15 --out manifest.csv`"
+        )
 
 
 def describe(leak: Leak, samples: Sequence[Sample]) -> str:

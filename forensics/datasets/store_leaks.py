@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from forensics.datasets.manifest import SEPARATOR
+from forensics.datasets.manifest import SEPARATOR, SPLITS
 from forensics.datasets.shards import CropStore
 from forensics.errors import ManifestError
 
@@ -20,13 +20,13 @@ def check_store_no_leak(store: CropStore) -> None:
     split are in none.
     """
     found: list[str] = []
-    splits = np.asarray(store.rows.split)
+    splits, none = np.asarray(store.rows.split), np.empty(0, np.int32)
     for column in ("identity", "source", "group"):
         codes = np.asarray(getattr(store.rows, column))
         # Name -> split -> a code that bears it there: a fake's `a;b` is both a and b.
         seen: dict[str, dict[int, int]] = defaultdict(dict)
         for split, split_name in enumerate(store.names["split"]):
-            present = np.unique(codes[splits == split]) if split_name else np.empty(0, np.int32)
+            present = np.unique(codes[splits == split]) if split_name in SPLITS else none
             for code in (int(value) for value in present):
                 whole = store.names[column][code]
                 for name in [whole] if column == "group" else whole.split(SEPARATOR):

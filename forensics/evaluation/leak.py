@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from forensics.datasets.manifest import Sample
+from forensics.datasets.manifest import ASIDE, Sample
 from forensics.datasets.manifest_file import read_manifest
 from forensics.datasets.splits import links
 from forensics.errors import ManifestError
@@ -48,7 +48,7 @@ def find(
     seen = {
         link: sample.place
         for sample in read_manifest(path)
-        if sample.split != "test"
+        if sample.split not in ("test", ASIDE)
         for link in links(sample)
     }
     shared = [(sample.place, *link) for sample in samples for link in links(sample) if link in seen]

@@ -134,7 +134,8 @@ def _unusable(sample: Sample) -> Problem | None:
 
 
 def _relative_problem(problem: Problem, base: Path) -> Problem:
-    detail = problem.detail.replace(f"{base}{os.sep}", "")
+    # What was raised below names the file, as `where` does.
+    detail = problem.detail.removeprefix(f"{problem.where}: ").replace(f"{base}{os.sep}", "")
     return replace(problem, where=_relative(problem.where, base), detail=detail)
 
 

@@ -4,8 +4,9 @@ Celeb-real/id<a>_<n>.mp4    YouTube-real/NNNNN.mp4 (also Youtube-real)
 Celeb-synthesis/id<target>_id<source>_<n>.mp4      List_of_testing_videos.txt
 
 The list has no header, and in it **1 is real and 0 is fake**: the folders decide the label here,
-the list is checked against them. What it does not name is training material. `videos/` below each
-folder, which benchmarks insert, is accepted.
+the list is checked against them. What it does not name is training material, though it shows the
+same people (`forensics.datasets.division` keeps them apart). `videos/` below each folder, which
+benchmarks insert, is accepted.
 """
 
 from __future__ import annotations

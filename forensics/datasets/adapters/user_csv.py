@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import cast, get_args
 
 from forensics.datasets.adapters.tree import entries, is_picture, split_named
-from forensics.datasets.manifest import SEPARATOR, Kind, Label, Note, Problem, Sample
+from forensics.datasets.manifest import ASIDE, SEPARATOR, Kind, Label, Note, Problem, Sample, Split
 from forensics.errors import ManifestError
 
 _LABELS: dict[str, Label] = {"real": "real", "fake": "fake", "0": "real", "1": "fake"}
@@ -82,8 +82,8 @@ def _problem(row: Row, folder: Path) -> tuple[str, str] | None:
     if row["label"].casefold() not in _LABELS:
         return "unknown label", f"{row['label']!r}: expected real or fake, or 0 and 1 (1 is fake)"
     split = row.get("split", "")
-    if split and not split_named(split):
-        return "bad row", f"split {split!r}: expected train, val or test"
+    if split and not _split(split):
+        return "bad row", f"split {split!r}: expected train, val, test or aside"
     kind = row.get("kind", "")
     if kind and kind not in get_args(Kind):
         return "bad row", f"kind {kind!r}: expected one of {', '.join(get_args(Kind))}"
@@ -108,11 +108,15 @@ def _sample(row: Row, table: Path, recordings: _Recordings) -> Sample:
         method=row.get("method", ""),
         identities=_names(row.get("identity", "")),
         sources=tuple(recordings.of(name) for name in named),
-        split=split_named(row.get("split", "")),
+        split=_split(row.get("split", "")),
         compression=row.get("compression", ""),
         group=row.get("group", ""),
         member=row.get("member", ""),
     )
+
+
+def _split(text: str) -> Split:
+    return ASIDE if text == ASIDE else split_named(text)
 
 
 def _names(text: str) -> tuple[str, ...]:
