@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from forensics.checkpoint import Card, Checkpoint, load_checkpoint
+from forensics.card import Card
+from forensics.checkpoint import Checkpoint, load_checkpoint
 from forensics.config import ScanConfig
 from forensics.downscale import shrink
 from forensics.errors import CheckpointError, ConfigError
