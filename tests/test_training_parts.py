@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from forensics.calibration import Platt
-from forensics.checkpoint import Card, save_checkpoint
+from forensics.card import Card
+from forensics.checkpoint import save_checkpoint
 from forensics.config import load_config
 from forensics.datasets.manifest import Sample
 from forensics.datasets.shard_index import Crop, Outcome, write_columns, write_unit

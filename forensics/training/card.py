@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from forensics.calibration import Platt, apply, choose_thresholds, class_weights, fit_platt
-from forensics.checkpoint import Card
+from forensics.card import Card
 from forensics.datasets.shards import CropStore
 from forensics.metrics import expected_calibration_error
 from forensics.preprocess import Preprocessing
