@@ -80,7 +80,7 @@ def floor(store: CropStore, config: TrainConfig) -> tuple[float, float]:
         start = time.perf_counter()
         crop, facts = store.read(row)
         middle = time.perf_counter()
-        augmentation([crop], facts.box_xyxy, rng)
+        augmentation([crop], [facts.box_xyxy], rng)
         augmenting.append(time.perf_counter() - middle)
         reading.append(middle - start)
     cv2.setNumThreads(-1)

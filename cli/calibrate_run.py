@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from forensics.calibration import Isotonic
-from forensics.checkpoint import Card, load_checkpoint, replace_card, shipped
+from forensics.card import Card
+from forensics.checkpoint import load_checkpoint, replace_card, shipped
 from forensics.datasets.manifest import Sample
 from forensics.datasets.manifest_file import read_manifest
 from forensics.errors import CheckpointError, ConfigError, ManifestError

@@ -12,65 +12,26 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, cast
 
 import torch
-from pydantic import ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
 from torch import Tensor, nn
 
 from forensics import onnx_file
-from forensics.calibration import Calibration
-from forensics.config import load_config
+from forensics.card import Card, card_json, parse_card
 from forensics.errors import CheckpointError, ConfigError
 from forensics.models import build
-from forensics.preprocess import Preprocessing
-from forensics.structures import Thresholds
-from forensics.verdict import EvidenceRules
 from forensics.whole_file import whole_file
 
 DEFAULT_DETECTOR = "default"
 CARD_KEY = "card"
-# The one meaning of a label in this project; a card repeats it for readers of the file.
-LABELS: dict[str, str] = {"0": "real", "1": "fake"}
 _PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".pickle")
 _SHOWN_KEYS = 5  # of missing or unexpected ones in an error: enough to recognise the mistake
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """What a checkpoint says of itself. `weights_sha256` is filled in by `save_checkpoint`."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    format: Literal["deepfake-checkpoint/1"] = "deepfake-checkpoint/1"
-    name: str
-    version: str
-    model: str  # a key of forensics.models.MODELS
-    options: Mapping[str, Any]  # the constructor's words
-    preprocessing: Preprocessing
-    labels: Mapping[str, str] = field(default_factory=lambda: dict(LABELS))
-    aggregation: Literal["mean"] = "mean"  # of the frames' logits, over a track
-    calibration: Calibration  # of the aggregated logit; a frame's probability uses the same map
-    thresholds: Thresholds
-    evidence: EvidenceRules  # when a face is sufficiently seen
-    training_data: str  # which material, in words
-    manifest_sha256: str  # of the manifest it was trained from
-    training_manifest: str = ""  # that manifest's file name, where it lies beside the checkpoint
-    metrics: Mapping[str, float | tuple[float, ...] | str]  # measured on held-out data
-    licence: str  # of the weights
-    # Whether bfloat16 was seen to move no probability by 0.01; without that, float32 everywhere.
-    bfloat16: bool = False
-    weights_sha256: str = ""
-
-    def __post_init__(self) -> None:
-        if dict(self.labels) != LABELS:
-            raise ValueError(f"labels must be {LABELS}: 1 is fake everywhere in this project")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +91,8 @@ def save_checkpoint(path: Path, model: nn.Module, card: Card, *, half: bool = Tr
     }
     _require_finite(tensors, str(path))
     card = replace(card, weights_sha256=weights_sha256(tensors))
-    try:
-        text = json.dumps(asdict(card), sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: the card cannot be written as JSON: {error}") from error
     # One key only: safetensors writes several in random order, and equal input would differ.
-    data = dump_safetensors(tensors, metadata={CARD_KEY: text})
+    data = dump_safetensors(tensors, metadata={CARD_KEY: card_json(card, str(path))})
     _restore(data, str(path))  # what could not be loaded again is not written
     write_whole(path, data)
     return card
@@ -153,8 +110,7 @@ def replace_card(source: Path, target: Path, card: Card) -> None:
     except OSError as error:
         raise CheckpointError(f"{source}: cannot be read: {error.strerror}") from error
     card = replace(card, weights_sha256=weights_sha256(tensors))
-    text = json.dumps(asdict(card), sort_keys=True, allow_nan=False)
-    data = dump_safetensors(tensors, metadata={CARD_KEY: text})
+    data = dump_safetensors(tensors, metadata={CARD_KEY: card_json(card, str(target))})
     _restore(data, str(target))  # what could not be loaded again is not written
     write_whole(target, data)
 
@@ -213,7 +169,7 @@ def _restore(data: bytes, source: str) -> tuple[Card, nn.Module]:
 
 
 def _restore_onnx(data: bytes, source: str) -> tuple[Card, nn.Module]:
-    card = _card_from(onnx_file.card_of(data, source), source)
+    card = parse_card(onnx_file.card_of(data, source), source)
     found = onnx_file.graph_sha256(data)
     if found != card.weights_sha256:
         raise CheckpointError(
@@ -231,27 +187,7 @@ def _read_card(data: bytes, source: str) -> Card:
             f"{source}: has no card ({CARD_KEY!r} in its metadata), so how to use its weights is "
             "unknown; write checkpoints with this project's own trainer"
         )
-    return _card_from(metadata[CARD_KEY], source)
-
-
-def _card_from(text: str, source: str) -> Card:
-    try:
-        mapping: object = json.loads(text, parse_constant=_finite, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{source}: the card is not valid JSON: {error}") from error
-    if not isinstance(mapping, dict):
-        raise CheckpointError(f"{source}: the card must be a JSON object")
-    try:
-        return load_config(Card, cast("dict[str, Any]", mapping), f"{source}: card")
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
-
-
-def _finite(text: str) -> float:
-    # JSON knows neither NaN nor Infinity, Python's parser does; 1e999 is JSON, and infinite.
-    if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text} is not a finite number")
-    return value
+    return parse_card(metadata[CARD_KEY], source)
 
 
 def _network(card: Card, tensors: Mapping[str, Tensor], source: str) -> nn.Module:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forensics.calibration import Platt
-from forensics.checkpoint import Card
+from forensics.card import Card
 from forensics.errors import CheckpointError, ConfigError
 from forensics.models import MODELS, build
 from forensics.models.catalogue import ORIGINS

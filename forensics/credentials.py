@@ -11,12 +11,15 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import import_module, metadata, util
 from pathlib import Path
 from typing import Any, cast
 
 from forensics.errors import MediaError
 from forensics.structures import Credentials
+from forensics.video import Cancellation
 from forensics.video.child import leave_network, limit, package_home
 from forensics.video.isolation import BOOTSTRAP, child_environment, open_medium
 from forensics.video.sniff import HEAD_BYTES, sniff
@@ -36,8 +39,12 @@ _FORMATS = {
 _SETTINGS = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True}}
 
 
-def read_credentials(path: Path) -> Credentials:
-    """What Content Credentials `path` carries and whether they hold; never raises for the file."""
+def read_credentials(path: Path, cancellation: Cancellation | None = None) -> Credentials:
+    """What Content Credentials `path` carries and whether they hold; never raises for the file.
+
+    Raises ScanCancelled once another thread calls `cancellation.cancel()`.
+    """
+    cancellation = cancellation or Cancellation()
     if util.find_spec("c2pa") is None:
         return not_examined(
             "c2pa-python is not installed (pip install 'deepfake[credentials]'), so Content "
@@ -50,28 +57,43 @@ def read_credentials(path: Path) -> Credentials:
     more = [entry for entry in sys.path if entry.endswith("-packages")]
     argument = json.dumps([medium, None, package_home(), more])
     bootstrap = BOOTSTRAP.replace("forensics.video.child", "forensics.credentials")
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", bootstrap, argument],
-            pass_fds=[medium],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=child_environment(),
-            cwd="/",
-            timeout=_WALL_S,
-            check=False,
+    with ExitStack() as ends:
+        ends.callback(os.close, medium)
+        child = ends.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-I", "-c", bootstrap, argument],
+                pass_fds=[medium],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=child_environment(),
+                cwd="/",
+            )
         )
-    except subprocess.TimeoutExpired:
-        return _unreadable(f"Reading Content Credentials took longer than {_WALL_S:g} s.")
-    finally:
-        os.close(medium)
+        ends.callback(child.kill)  # before it is waited for, whatever happens here
+        cancellation.attach(_Reader(child))
+        try:
+            said, _ = child.communicate(timeout=_WALL_S)
+        except subprocess.TimeoutExpired:
+            return _unreadable(f"Reading Content Credentials took longer than {_WALL_S:g} s.")
+    cancellation.check()  # then it is the child's end that was asked for
     try:
-        answer: Any = json.loads(done.stdout)
+        answer: Any = json.loads(said)
         return _from_json(answer)
     except (ValueError, KeyError, TypeError):
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+        code = child.returncode
+        how = f"signal {-code}" if code < 0 else f"status {code}"
         return _unreadable(f"c2pa-python crashed over this file ({how}).")
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """The child, as a cancellation ends it."""
+
+    child: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        self.child.kill()
 
 
 def not_examined(detail: str) -> Credentials:

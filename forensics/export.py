@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from forensics import onnx_file
+from forensics.card import card_json
 from forensics.checkpoint import Checkpoint, write_whole
 from forensics.errors import CheckpointError
 from forensics.models.published import first_position
@@ -44,7 +44,7 @@ def _compared(checkpoint: Checkpoint, path: Path) -> tuple[bytes, float]:
         )
     data = onnx_file.write(checkpoint.model, size)
     card = replace(checkpoint.card, weights_sha256=onnx_file.graph_sha256(data))
-    data = onnx_file.with_card(data, json.dumps(asdict(card), sort_keys=True, allow_nan=False))
+    data = onnx_file.with_card(data, card_json(card, str(path)))
     exported = onnx_file.load(data, size, str(path))
     crops = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), np.uint8)
     images = normalise(crops, checkpoint.card.preprocessing)

@@ -18,7 +18,6 @@ from importlib import resources
 from types import ModuleType
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor, nn
 
 from forensics.config import FacesConfig
+from forensics.downscale import averaged, averaged_boxes, shrink, summed_areas
 from forensics.runtime import Workers
 from forensics.structures import Face
 
@@ -133,7 +133,7 @@ class MtcnnDetector:
     def _run(self, batch: NDArray[np.uint8]) -> list[_Found]:
         """Boxes with probability (N, 5) and landmarks (N, 5, 2) of each frame of (B, H, W, 3)."""
         with torch.inference_mode():
-            sums = _sums(batch).to(self._device)
+            sums = summed_areas(batch).to(self._device)
             boxes, owners = self._propose(sums)
             boxes, owners = self._refine(sums, boxes, owners)
             boxes, points, owners = self._decide(sums, boxes, owners)
@@ -142,7 +142,7 @@ class MtcnnDetector:
         return [(found[0][owner == i], found[1][owner == i]) for i in range(len(batch))]
 
     def _propose(self, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """Stage 1: square boxes (N, 5) and the frame (N,) each belongs to; tables of `_sums`."""
+        """Stage 1: square boxes (N, 5) and the frame (N,) each is in; tables of `summed_areas`."""
         height, width = sums.shape[1] - 1, sums.shape[2] - 1
         scale = _FIRST_SIDE / self._config.min_face_px
         boxes = torch.empty(0, 9, device=self._device)
@@ -150,7 +150,7 @@ class MtcnnDetector:
         # Rounding: min_face_px times its own scale may come out a hair below the side of stage 1.
         while min(height, width) * scale >= _FIRST_SIDE - 1e-6:
             size = int(height * scale + 1), int(width * scale + 1)
-            offsets, probabilities = self._pnet(_normalise(_shrunk(sums, size)))
+            offsets, probabilities = self._pnet(_normalise(averaged(sums, size)))
             found, owner = self._box.generateBoundingBox(
                 offsets, probabilities[:, 1], scale, _THRESHOLDS[0]
             )
@@ -208,7 +208,7 @@ class MtcnnDetector:
         outputs: list[tuple[Tensor, ...]] = []
         for start in range(0, len(corners), _CHUNK):
             chunk = slice(start, start + _CHUNK)
-            candidates = _shrunk_boxes(sums, corners[chunk], owners[chunk], side)
+            candidates = averaged_boxes(sums, corners[chunk], owners[chunk], side)
             outputs.append(network(_normalise(candidates)))
         return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)), boxes, owners
 
@@ -258,59 +258,6 @@ def _normalise(pixels: Tensor) -> Tensor:
     return (pixels - 127.5) * 0.0078125
 
 
-def _sums(batch: NDArray[np.uint8]) -> Tensor:
-    """Summed-area tables (B, H + 1, W + 1, 3) int32 of frames (B, H, W, 3)."""
-    return torch.as_tensor(
-        np.stack([np.asarray(cv2.integral(frame), dtype=np.int32) for frame in batch])
-    )
-
-
-def _shrunk(sums: Tensor, size: tuple[int, int]) -> Tensor:
-    """Area-averaged frames (B, 3, h, w), channels last in memory, from their tables.
-
-    Equals `interpolate(mode="area")`, with bins as in `_shrunk_boxes`, in a third of its time: rows
-    first, then columns of what is left.
-    """
-    low_y, high_y = _bins(sums.shape[1] - 1, size[0], sums.device)
-    low_x, high_x = _bins(sums.shape[2] - 1, size[1], sums.device)
-    rows = sums.index_select(1, high_y) - sums.index_select(1, low_y)  # (B, h, W + 1, 3)
-    total = rows.index_select(2, high_x) - rows.index_select(2, low_x)  # (B, h, w, 3)
-    areas = (high_y - low_y)[:, None, None] * (high_x - low_x)[None, :, None]
-    return (total / areas).permute(0, 3, 1, 2)
-
-
-def _bins(length: int, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """First and last but one of `length` pixels in each of `side` bins, (side,) each."""
-    i = torch.arange(side, device=device)
-    return i * length // side, -(-(i + 1) * length // side)
-
-
-def _shrunk_boxes(sums: Tensor, corners: NDArray[np.int64], owners: Tensor, side: int) -> Tensor:
-    """Area-averaged content (N, 3, side, side) of integer boxes (N, 4) xyxy inside their frames.
-
-    Equals `interpolate(mode="area")` of each box: bin i of n pixels covers
-    floor(i n / side) to ceil((i + 1) n / side). All boxes at once, by four look-ups per bin in
-    the summed-area tables, where one call per box took a third of the detection's time.
-    """
-    i = np.arange(side)
-    start = corners[:, :2, None]
-    length = corners[:, 2:, None] - start
-    low = torch.as_tensor(start + i * length // side).to(sums.device)  # (N, 2, side): x, y
-    high = torch.as_tensor(start - (-(i + 1) * length // side)).to(sums.device)
-    rows, columns = sums.shape[1:3]
-    table = sums.reshape(-1, 3)
-
-    def at(ys: Tensor, xs: Tensor) -> Tensor:
-        index = (owners[:, None, None] * rows + ys[:, :, None]) * columns + xs[:, None, :]
-        return table.index_select(0, index.flatten()).view(*index.shape, 3)
-
-    total = at(high[:, 1], high[:, 0]) - at(low[:, 1], high[:, 0])
-    total += at(low[:, 1], low[:, 0]) - at(high[:, 1], low[:, 0])
-    spans = high - low
-    areas = spans[:, 1, :, None] * spans[:, 0, None, :]
-    return (total / areas[..., None]).permute(0, 3, 1, 2)
-
-
 def as_rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(H, W, 3) from grey (H, W) or (H, W, 1), RGB (H, W, 3) or RGBA (H, W, 4), alpha ignored."""
     pixels = frame[:, :, np.newaxis] if frame.ndim == 2 else frame
@@ -319,16 +266,6 @@ def as_rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
             f"a frame must be (H, W), (H, W, 3) or (H, W, 4) uint8, not {frame.shape} {frame.dtype}"
         )
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]
-
-
-def shrink(pixels: NDArray[np.uint8], longest_side: int) -> NDArray[np.uint8]:
-    """Scale down so that the longer side is `longest_side`; smaller pictures stay as they are."""
-    height, width = pixels.shape[:2]
-    scale = longest_side / max(height, width, 1)
-    if scale >= 1.0:
-        return pixels
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def to_faces(

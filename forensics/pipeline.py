@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -161,7 +162,9 @@ class Scanner:
 
         try:
             require_stored(path)
-            digest = self._pool.submit(file_sha256, path, self._closing)
+            digest = self._pool.submit(
+                file_sha256, path, lambda: self._closing.is_set() or cancellation.is_set()
+            )
             self._look(path, looked, clock, report_progress, cancellation)
             if not last:
                 prestart(self._config.decoder)  # loads its library while this file is scored
@@ -172,7 +175,11 @@ class Scanner:
         stages = self._stages.result()
         dtype = str(stages.dtype).removeprefix("torch.")
         with clock.stage("hash"):
-            sha256, num_bytes = digest.result() if digest else (None, None)
+            try:
+                sha256, num_bytes = digest.result() if digest else (None, None)
+            except ForensicsError:
+                cancellation.check()  # then it is the end of hashing that was asked for
+                raise
         evidence = None
         if keep_evidence:
             report_progress("explaining", 0, 1)
@@ -185,6 +192,8 @@ class Scanner:
                     stages.checkpoint,
                     stages.device,
                     readable=digest is not None,
+                    on_progress=partial(report_progress, "explaining"),
+                    cancellation=cancellation,
                 )
             report_progress("explaining", 1, 1)
         return Report(

@@ -23,7 +23,7 @@ from forensics.calibration import (
     fit_platt,
     fit_temperature,
 )
-from forensics.checkpoint import Card
+from forensics.card import Card
 from forensics.config import ScanConfig
 from forensics.datasets.manifest import Sample
 from forensics.datasets.splits import components

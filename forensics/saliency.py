@@ -9,9 +9,6 @@ tells little because its convolutions carry what lies where.
 Gradients of attention count by their size, not their sign: networks also learn a fake as the lack
 of what is real, and there the sign points away from it. Measured in docs/log.md.
 
-The networks call fused attention, which keeps no weights. Here, and only here, the call is
-intercepted and computed in the open; nothing about a network changes.
-
 Legend: B images, S side in pixels, h heads, N queries, M keys, G grid side (N = G x G, one more
 with a class token), D width.
 """
@@ -19,26 +16,22 @@ with a class token), D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import torch
-from efficientnet_pytorch import EfficientNet  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from forensics.models.cmt import CMT, CmtBlock
-from forensics.models.convit import ConViT, GatedPositionalAttention
+from forensics.models.cmt import CMT
+from forensics.models.convit import ConViT
 from forensics.models.cross_efficient_vit import CrossEfficientViT
-from forensics.models.cvt import ConvEmbed, CvT
+from forensics.models.cvt import CvT
 from forensics.models.efficient_vit import EfficientViT
 from forensics.models.efficientnet import EfficientNetClassifier
 from forensics.models.hybrid import Hybrid
 from forensics.models.published import PublishedCrossEfficientViT, PublishedEfficientViT
 from forensics.models.vit import ViT
+from forensics.trace import Attended, Trace, recorded
 
 ROLLOUT = "Attention rollout with gradient-weighted attention (Chefer et al., 2021)."
 GRAD_CAM = "Grad-CAM on the extractor's last maps (Selvaraju et al., 2017)."
@@ -46,24 +39,6 @@ BOTH = "Gradient-weighted attention rollout of the transformer times Grad-CAM of
 
 # Their tokens are whole maps or two scales at once: no place to follow attention to.
 _NOT_PLACES = (CrossEfficientViT, PublishedCrossEfficientViT, PublishedEfficientViT)
-
-
-@dataclass(slots=True)
-class _Attended:
-    """One attention call: `weights` (B, h, N, M) and, in ConViT, the `layer` that mixes them."""
-
-    weights: Tensor
-    layer: GatedPositionalAttention | None
-
-
-@dataclass(slots=True)
-class _Trace:
-    """What one forward pass left behind, in order."""
-
-    attended: list[_Attended] = field(default_factory=list[_Attended])
-    maps: list[list[Tensor]] = field(default_factory=list[list[Tensor]])  # of each extractor
-    tokens: list[Tensor] = field(default_factory=list[Tensor])  # after CMT's blocks, (B, N, D)
-    layer: GatedPositionalAttention | None = None
 
 
 def method_of(model: nn.Module) -> str | None:
@@ -102,8 +77,8 @@ def heat_maps(model: nn.Module, x: Tensor) -> Tensor:
         # A batch of one has gradients that are wrong behind some convolutions (PyTorch 2.15, seen
         # against differences on hybrids with CvT and CMT); the same image twice has not.
         return heat_maps(model, x.expand(2, -1, -1, -1).contiguous())[:1]
-    trace = _Trace()
-    with torch.enable_grad(), _recorded(model, trace):
+    trace = Trace()
+    with torch.enable_grad(), recorded(model, trace):
         # One answer per image; rows of a batch do not meet, so one sum serves all.
         answer = cast(Tensor, model(x.detach().requires_grad_())).sum()
     parts: list[Tensor] = []
@@ -117,72 +92,12 @@ def heat_maps(model: nn.Module, x: Tensor) -> Tensor:
     return _unit(heat)
 
 
-class _OpenAttention(TorchFunctionMode):
-    """Computes `scaled_dot_product_attention` step by step and keeps the weights."""
-
-    def __init__(self, trace: _Trace) -> None:
-        super().__init__()
-        self._trace = trace
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        q, k, v = cast("tuple[Tensor, Tensor, Tensor]", args)
-        logits = q @ k.transpose(-1, -2) * (kwargs.get("scale") or q.shape[-1] ** -0.5)
-        if kwargs.get("attn_mask") is not None:
-            logits = logits + kwargs["attn_mask"]
-        weights = logits.softmax(dim=-1)  # (B, h, N, M)
-        self._trace.attended.append(_Attended(weights=weights, layer=self._trace.layer))
-        return weights @ v
-
-
-@contextmanager
-def _recorded(model: nn.Module, trace: _Trace) -> Generator[None]:
-    """Hooks for the time of one forward pass."""
-
-    def enter(module: nn.Module, _: Any) -> None:
-        trace.layer = cast(GatedPositionalAttention, module)
-
-    def leave(*_: Any) -> None:
-        trace.layer = None
-
-    def keep(into: list[Tensor]) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            into.append(output)
-
-        return hook
-
-    with ExitStack() as hooks:
-        for part in model.modules():
-            if isinstance(part, GatedPositionalAttention):
-                hooks.callback(part.register_forward_pre_hook(enter).remove)
-                hooks.callback(part.register_forward_hook(leave).remove)
-            elif isinstance(part, CmtBlock):
-                hooks.callback(part.register_forward_hook(keep(trace.tokens)).remove)
-            elif isinstance(part, CvT):
-                trace.maps.append(maps := list[Tensor]())
-                for stage in part.modules():
-                    if isinstance(stage, ConvEmbed):
-                        hooks.callback(stage.register_forward_hook(keep(maps)).remove)
-            elif isinstance(part, EfficientNet):
-                net, maps = cast(Any, part), list[Tensor]()
-                trace.maps.append(maps)
-                # After the stem, after each block, and after the head where there is one.
-                for stage in (net._swish, *net._blocks):
-                    hooks.callback(stage.register_forward_hook(keep(maps)).remove)
-        hooks.enter_context(_OpenAttention(trace))
-        yield
-
-
 def _reads_maps(model: nn.Module) -> bool:
     """Whether a transformer reads an extractor's maps place by place."""
     return method_of(model) == BOTH and not isinstance(model, CvT)
 
 
-def _of_extractors(answer: Tensor, trace: _Trace, model: nn.Module, *, signed: bool) -> Tensor:
+def _of_extractors(answer: Tensor, trace: Trace, model: nn.Module, *, signed: bool) -> Tensor:
     """(B, G, G): the last map of each extractor; of a shared one also the early map it gave."""
     used = [maps[-1] for maps in trace.maps]
     if isinstance(model, CrossEfficientViT):
@@ -205,7 +120,7 @@ def _grad_cam(maps: Tensor, gradient: Tensor, *, signed: bool = True) -> Tensor:
     return heat.clamp_min(0) if signed else heat.abs()
 
 
-def _rollout(answer: Tensor, trace: _Trace) -> Tensor:
+def _rollout(answer: Tensor, trace: Trace) -> Tensor:
     """(B, G, G) relevance of the first layer's places, followed backwards from the answer."""
     weights = [call.weights for call in trace.attended]
     gradients = torch.autograd.grad(answer, weights, retain_graph=True)
@@ -220,7 +135,7 @@ def _rollout(answer: Tensor, trace: _Trace) -> Tensor:
     return _as_grid(relevance[:, prefix:], grid)
 
 
-def _start(answer: Tensor, trace: _Trace) -> Tensor:
+def _start(answer: Tensor, trace: Trace) -> Tensor:
     """Where the answer is read: the class token; in CMT, which has none, Grad-CAM of the end."""
     batch, _, tokens, _ = trace.attended[-1].weights.shape
     grid, prefix = _layout(tokens)
@@ -234,7 +149,7 @@ def _start(answer: Tensor, trace: _Trace) -> Tensor:
     return _unit(heat).flatten(1)
 
 
-def _gradient_weighted(call: _Attended, gradient: Tensor) -> Tensor:
+def _gradient_weighted(call: Attended, gradient: Tensor) -> Tensor:
     """(B, N, M): the attention that the answer hangs on, averaged over heads."""
     weights = call.weights.detach()
     if call.layer is not None:

@@ -15,7 +15,8 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from forensics import calibration
-from forensics.checkpoint import Card, Checkpoint
+from forensics.card import Card
+from forensics.checkpoint import Checkpoint
 from forensics.errors import CheckpointError
 from forensics.preprocess import look, normalise
 from forensics.runtime import Workers, autocast_dtype

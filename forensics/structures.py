@@ -277,7 +277,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeatMap:
-    """Where in a face the detector saw what speaks for a fake.
+    """Where in a face the detector's answer hangs on the picture.
 
     `heat` (S, S) float32 in 0..1 over the crop number `place` of the track of person `person`.
     """

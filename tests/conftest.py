@@ -14,7 +14,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from forensics.calibration import Platt
-    from forensics.checkpoint import Card, save_checkpoint
+    from forensics.card import Card
+    from forensics.checkpoint import save_checkpoint
     from forensics.models import build
     from forensics.preprocess import Preprocessing
     from forensics.structures import Thresholds

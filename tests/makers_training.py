@@ -25,8 +25,12 @@ def write_store(
     fakes: bool = True,
     val_fakes: bool = True,
     one_person: bool = False,
+    one_source: bool = False,
 ) -> Path:
-    """Every second video is fake, lighter than the reals; every fourth pair is for validation."""
+    """Every second video is fake, lighter than the reals; every fourth pair is for validation.
+
+    With `one_source` the real and the fake of a pair are of one recording.
+    """
     (folder / "shards").mkdir(parents=True)
     (folder / "index").mkdir()
     outcomes: list[Outcome] = []
@@ -39,17 +43,17 @@ def write_store(
             kind="video",
             dataset="toy",
             method="lighter" if fake else "",
-            sources=("s" if one_person else f"s{row}",),
+            sources=("s" if one_person else f"s{row // 2 if one_source else row}",),
             split=split,  # type: ignore[arg-type]
         )
-        pictures = tuple(_crop(100 * row + n, n / 10, lighter=fake) for n in range(crops))
+        pictures = tuple(crop(100 * row + n, n / 10, lighter=fake) for n in range(crops))
         outcomes.append(Outcome(row=row, sample=sample, crops=pictures))
     write_unit(folder, 0, outcomes, margin=1.8)
     write_columns(folder, 1)
     return folder
 
 
-def _crop(number: int, time_s: float, *, lighter: bool) -> Crop:
+def crop(number: int, time_s: float, *, lighter: bool) -> Crop:
     rng = np.random.default_rng(number)
     rough = rng.integers(40, 120, (8, 8, 3)) + (90 if lighter else 0)
     picture = cv2.resize(rough.astype(np.uint8), (64, 64))

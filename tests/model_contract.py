@@ -14,7 +14,8 @@ from fill import fill, golden_input
 from torch import Tensor, nn
 
 from forensics.calibration import Platt
-from forensics.checkpoint import Card, load_checkpoint, save_checkpoint
+from forensics.card import Card
+from forensics.checkpoint import load_checkpoint, save_checkpoint
 from forensics.export import export_onnx
 from forensics.models import build
 from forensics.models.cmt import CmtBlock

@@ -24,12 +24,26 @@ def test_both_halves_of_a_pair_get_the_same_and_a_single_image_gets_what_a_first
     augmentation = Augmentation(96)
     image = portrait()
     for seed in range(60):
-        first, second = augmentation([image, image], BOX, np.random.default_rng(seed))
+        first, second = augmentation([image, image], [BOX, BOX], np.random.default_rng(seed))
         assert np.array_equal(first, second), seed
-        (alone,) = augmentation([image], BOX, np.random.default_rng(seed))
+        (alone,) = augmentation([image], [BOX], np.random.default_rng(seed))
         assert np.array_equal(first, alone), seed
         assert alone.shape == (96, 96, 3)
         assert alone.dtype == np.uint8
+
+
+def test_halves_that_are_changed_apart_share_the_cut_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = portrait()
+    for share, expected in ((0.0, 0), (0.5, 20), (1.0, 40)):
+        augmentation = Augmentation(96, apart=share)
+        unlike = 0
+        for seed in range(40):
+            first, second = augmentation([image, image], [BOX, BOX], np.random.default_rng(seed))
+            unlike += not np.array_equal(first, second)
+        assert abs(unlike - expected) <= (8 if share == 0.5 else 5 * share)
+    monkeypatch.setattr(Augmentation, "_changed", lambda _self, pair, _rng: pair)
+    first, second = augmentation([image, image], [BOX, BOX], np.random.default_rng(1))
+    assert np.array_equal(first, second)
 
 
 def test_no_label_can_reach_the_augmentation() -> None:
@@ -37,24 +51,29 @@ def test_no_label_can_reach_the_augmentation() -> None:
     assert list(inspect.signature(Augmentation.__call__).parameters) == [
         "self",
         "images",
-        "box_xyxy",
+        "boxes_xyxy",
         "rng",
     ]
-    assert list(inspect.signature(Augmentation).parameters) == ["size", "margin"]
+    assert list(inspect.signature(Augmentation).parameters) == [
+        "size",
+        "margin",
+        "factors",
+        "apart",
+    ]
 
 
 def test_the_result_follows_from_the_generator_alone() -> None:
     image = portrait()
     used = Augmentation(64)
     for seed in range(5):  # whatever was augmented before
-        used([image], BOX, np.random.default_rng(100 + seed))
+        used([image], [BOX], np.random.default_rng(100 + seed))
     fresh = pickle.loads(pickle.dumps(Augmentation(64)))
     for seed in range(10):
-        a, b = (each([image], BOX, np.random.default_rng(seed))[0] for each in (used, fresh))
+        a, b = (each([image], [BOX], np.random.default_rng(seed))[0] for each in (used, fresh))
         assert np.array_equal(a, b)
     assert not np.array_equal(
-        fresh([image], BOX, np.random.default_rng(1))[0],
-        fresh([image], BOX, np.random.default_rng(2))[0],
+        fresh([image], [BOX], np.random.default_rng(1))[0],
+        fresh([image], [BOX], np.random.default_rng(2))[0],
     )
 
 
@@ -94,7 +113,7 @@ def test_faces_stay_faces() -> None:
     plain = cv2.resize(face_cut(image, BOX, 1.3, 96), (12, 12), interpolation=cv2.INTER_AREA)
     alike = []
     for seed in range(150):
-        (shown,) = augmentation([image], BOX, np.random.default_rng(seed))
+        (shown,) = augmentation([image], [BOX], np.random.default_rng(seed))
         small = cv2.resize(shown, (12, 12), interpolation=cv2.INTER_AREA)
         grey, other = (each.mean(axis=2).ravel() for each in (small, plain))
         assert 25 < shown.mean() < 235
@@ -112,7 +131,7 @@ def test_sizes_change_in_both_directions_alike(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(augment, "_RECODED", 1.0)
     augmentation = Augmentation(128)
     for seed in range(60):
-        (shown,) = augmentation([disc], BOX, np.random.default_rng(seed))
+        (shown,) = augmentation([disc], [BOX], np.random.default_rng(seed))
         grey = shown.mean(axis=2)
         mask = grey > (grey.max() + grey.min()) / 2
         rows, columns = (np.ptp(np.flatnonzero(mask.any(axis=axis))) for axis in (1, 0))

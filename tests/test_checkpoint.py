@@ -22,7 +22,8 @@ from torch import nn
 
 from forensics import checkpoint as module
 from forensics.calibration import Platt
-from forensics.checkpoint import Card, load_checkpoint, save_checkpoint, shipped, weights_sha256
+from forensics.card import Card
+from forensics.checkpoint import load_checkpoint, save_checkpoint, shipped, weights_sha256
 from forensics.errors import CheckpointError
 from forensics.models import MODELS, build
 from forensics.preprocess import Preprocessing

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,6 +18,8 @@ from makers import write_video
 
 from forensics import credentials
 from forensics.credentials import read_credentials
+from forensics.errors import ScanCancelled
+from forensics.video import Cancellation
 
 c2pa: Any = pytest.importorskip("c2pa", reason="c2pa-python is not installed")
 pytest.importorskip("cryptography", reason="cryptography makes the test's certificates")
@@ -194,3 +197,15 @@ def test_a_child_that_dies_is_an_answer(clip: Path, monkeypatch: pytest.MonkeyPa
     found = read_credentials(clip)
     assert (found.state, "signal 11" in found.detail) == ("unreadable", True)
     assert sys.modules.get("c2pa") is not None  # only by this test's own import
+
+
+def test_a_child_that_hangs_is_ended_by_a_cancellation(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "BOOTSTRAP", "import time; time.sleep(60)")
+    cancellation = Cancellation()
+    threading.Timer(0.3, cancellation.cancel).start()
+    start = time.monotonic()
+    with pytest.raises(ScanCancelled):
+        read_credentials(clip, cancellation)
+    assert time.monotonic() - start < 5

@@ -56,6 +56,9 @@ def test_every_weighted_measure_equals_scikit_learns(seed: int, ties: bool) -> N
         "fnr_at_fake_threshold": np.average(~high[labels == 1], weights=w[labels == 1]),
         "fnr_at_real_threshold": np.average(low[labels == 1], weights=w[labels == 1]),
         "uncertain": np.average(~high & ~low, weights=w),
+        "accuracy_where_certain": reference.accuracy_score(
+            labels[high | low], high[high | low], sample_weight=w[high | low]
+        ),
     }
     assert expected.keys() | {"eer", "ece"} == got.keys()
     for name, value in expected.items():

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from portraits import FACE_XYXY, PORTRAIT_SIZE, portrait, scene, stranger
 
 from forensics.config import FacesConfig
-from forensics.faces import MtcnnDetector, shrink, to_faces
+from forensics.faces import MtcnnDetector, to_faces
 from forensics.runtime import Workers
 
 Picture = NDArray[np.uint8]
@@ -240,13 +240,6 @@ assert torch._dynamo.utils.is_compile_supported("cpu") in (True, False)
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_shrinking_never_enlarges_and_keeps_the_longer_side() -> None:
-    assert shrink(np.zeros((90, 160, 3), np.uint8), 640).shape == (90, 160, 3)
-    assert shrink(np.zeros((1080, 1920, 3), np.uint8), 640).shape == (360, 640, 3)
-    assert shrink(np.zeros((1920, 1080, 3), np.uint8), 640).shape == (640, 360, 3)
-    assert shrink(np.zeros((1, 5000, 3), np.uint8), 640).shape == (1, 640, 3)
 
 
 def test_boxes_are_scaled_clipped_sorted_and_broken_ones_dropped() -> None:

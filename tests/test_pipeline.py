@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -466,6 +466,44 @@ def test_a_scan_is_cancelled_before_its_evidence(
         scanner.scan(
             clips["one"], on_progress=cancel, cancellation=cancellation, keep_evidence=True
         )
+
+
+def test_a_scan_is_cancelled_between_its_heat_maps(
+    scanner: Scanner, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancellation, said = Cancellation(), list[tuple[str, int, int]]()
+
+    def cancel(stage: str, done: int, total: int) -> None:
+        said.append((stage, done, total))
+        if (stage, done) == ("explaining", 2):
+            cancellation.cancel()
+
+    monkeypatch.delattr(evidence, "read_credentials")  # not reached
+    with pytest.raises(ScanCancelled):
+        scanner.scan(
+            clips["one"], on_progress=cancel, cancellation=cancellation, keep_evidence=True
+        )
+    assert said[-2:] == [("explaining", 0, 6), ("explaining", 2, 6)]
+
+
+def test_a_scan_is_cancelled_while_its_file_is_hashed(
+    scanner: Scanner, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancellation = Cancellation()
+
+    def slow(path: Path, stopped: Callable[[], bool]) -> tuple[str, int]:
+        while not stopped():
+            time.sleep(0.01)
+        return original(path, stopped)
+
+    def cancel(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("scoring", total):
+            threading.Timer(0.2, cancellation.cancel).start()
+
+    original = pipeline.file_sha256
+    monkeypatch.setattr(pipeline, "file_sha256", slow)
+    with pytest.raises(ScanCancelled):
+        scanner.scan(clips["one"], on_progress=cancel, cancellation=cancellation)
 
 
 @pytest.mark.parametrize("hangs", ["opening", "reading"])

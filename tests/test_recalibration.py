@@ -130,14 +130,14 @@ def test_replacing_a_card_keeps_the_weights_to_the_bit(
 def test_a_card_with_broken_knots_is_refused(tiny_checkpoint: Path, knots: str) -> None:
     import json
 
-    from forensics.checkpoint import _card_from  # type: ignore[attr-defined]
+    from forensics.card import parse_card
 
     data = tiny_checkpoint.read_bytes()
     length = int.from_bytes(data[:8], "little")
     mapping = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][CARD_KEY])
     mapping["calibration"] = json.loads(knots)
     with pytest.raises(CheckpointError, match="card: calibration"):
-        _card_from(json.dumps(mapping), "file")
+        parse_card(json.dumps(mapping), "file")
 
 
 class MiddleFace:

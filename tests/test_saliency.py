@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from forensics.models import MODELS, build
 from forensics.saliency import heat_maps, method_of
+from forensics.trace import Trace, recorded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,13 +82,11 @@ def test_every_family_has_a_map_of_the_size_of_its_input(family: str) -> None:
 
 
 def test_attention_in_the_open_gives_the_logits_of_fused_attention() -> None:
-    from forensics.saliency import _recorded, _Trace  # pyright: ignore[reportPrivateUsage]
-
     for name, options in (FAMILIES["convit"], FAMILIES["cvt"], FAMILIES["cmt"]):
         model = build(name, options).eval()
         x = torch.randn(1, 3, options["image_size"], options["image_size"])
-        trace = _Trace()
-        with _recorded(model, trace):
+        trace = Trace()
+        with recorded(model, trace):
             torch.testing.assert_close(model(x), model(x), rtol=1e-4, atol=1e-5)
             opened = model(x)
         torch.testing.assert_close(opened, model(x), rtol=1e-4, atol=1e-5)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from forensics import scoring
 from forensics.calibration import Platt
-from forensics.checkpoint import Card, Checkpoint
+from forensics.card import Card
+from forensics.checkpoint import Checkpoint
 from forensics.errors import CheckpointError
 from forensics.models import build
 from forensics.preprocess import Preprocessing, normalise

@@ -7,6 +7,7 @@ import base64
 import errno
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from forensics.serve import store as store_module
 from forensics.serve.queue import display_name
 from forensics.serve.security import Access
 from forensics.serve.store import FORMATS
-from forensics.structures import ABSTENTION_LABELS, JUDGED_LABELS
+from forensics.structures import ABSTENTION_LABELS, JUDGED_LABELS, Report
 
 OURS = "http://127.0.0.1:8000"
 BINARY = {"content-type": "application/octet-stream"}
@@ -202,6 +203,27 @@ def test_a_running_job_is_cancelled_and_cancelling_twice_changes_nothing(
     assert (again.status_code, again.json()["state"]) == (200, "cancelled")
     assert client.get(f"/api/jobs/{job}/report.json").status_code == 409
     assert it.files() == []
+
+
+def test_a_job_that_is_cancelled_while_its_report_is_written_leaves_none(
+    it: House, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, original = threading.Event(), store_module.write
+
+    def slow(path: Path, report: Report) -> None:
+        original(path, report)
+        writing.set()
+        assert it.scanner.gate.wait(10)
+
+    monkeypatch.setattr(store_module, "write", slow)
+    job = send(client, medium("real")).json()["id"]
+    assert writing.wait(10)
+    assert client.delete(f"/api/jobs/{job}").json()["state"] == "cancelling"
+    it.scanner.gate.set()
+    assert it.wait(job) == "cancelled"
+    assert it.files() == []
+    status = client.get(f"/api/jobs/{job}").json()
+    assert (status["label"], status["probability"]) == (None, None)
 
 
 def test_a_waiting_job_is_cancelled_without_being_looked_at(it: House, client: TestClient) -> None:

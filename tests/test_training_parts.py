@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,17 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from forensics.calibration import Platt
+from forensics.card import Card
+from forensics.checkpoint import save_checkpoint
 from forensics.config import load_config
+from forensics.datasets.manifest import Sample
+from forensics.datasets.shard_index import Crop, Outcome, write_columns, write_unit
+from forensics.datasets.shards import CropStore
 from forensics.errors import ConfigError, ManifestError
 from forensics.models import build
+from forensics.preprocess import Preprocessing
+from forensics.structures import Thresholds
 from forensics.training.config import (
     DataConfig,
     ModelConfig,
@@ -24,12 +34,17 @@ from forensics.training.config import (
     TrainConfig,
 )
 from forensics.training.ema import decay_at, update_average
+from forensics.training.learner import Learner
 from forensics.training.losses import NO_PAIR, detection_loss
 from forensics.training.network import build_network
 from forensics.training.optimizer import build_optimizer, freeze, layer_depths, parameter_groups
+from forensics.training.originals import NONE, find_originals
+from forensics.training.process import start_fabric
 from forensics.training.sam import climb, descend
 from forensics.training.sampler import Batches, Draw, Sampler, divided
+from forensics.training.samples import Batch
 from forensics.training.schedule import rate
+from forensics.verdict import EvidenceRules
 
 VIT = {"image_size": 16, "patch_size": 8, "width": 8, "depth": 3, "heads": 2}
 
@@ -146,7 +161,7 @@ def codes(names: list[str]) -> NDArray[np.int32]:
     return np.array([sorted(set(names)).index(name) for name in names], dtype=np.int32)
 
 
-def sampler(batch: int = 8, pairs: int = 0, **changes: object) -> Sampler:
+def sampler(batch: int = 8, blended: int = 0, **changes: object) -> Sampler:
     words: dict[str, object] = {
         "columns": {"class": codes(LABELS), "method": codes(METHODS)},
         "videos": codes(VIDEOS),
@@ -154,7 +169,7 @@ def sampler(batch: int = 8, pairs: int = 0, **changes: object) -> Sampler:
     }
     rows = np.arange(100, 160)
     labels = np.array([label == "fake" for label in LABELS], np.int8)
-    return Sampler(rows, labels, batch=batch, pairs=pairs, **(words | changes))  # type: ignore
+    return Sampler(rows, labels, batch=batch, blended=blended, **(words | changes))  # type: ignore
 
 
 def test_batches_are_balanced_by_class_and_method() -> None:
@@ -168,10 +183,20 @@ def test_batches_are_balanced_by_class_and_method() -> None:
     assert len({draw.place for draw in drawn}) == len(drawn)
 
 
+@pytest.mark.parametrize(("power", "share"), [(0.0, 1 / 2), (0.5, 1.4142 / 2.4142), (1.0, 2 / 3)])
+def test_methods_count_by_their_videos_to_the_power(power: float, share: float) -> None:
+    """Two videos of one method, one of the other; within a method all videos alike."""
+    drawn = [d for n in range(500) for d in sampler(power=power).draws(0, n) if d.row >= 120]
+    methods = Counter(METHODS[draw.row - 100] for draw in drawn)
+    assert methods["swap"] / len(drawn) == pytest.approx(share, abs=0.04)
+    videos = Counter(VIDEOS[draw.row - 100] for draw in drawn)
+    assert videos["s0"] / methods["swap"] == pytest.approx(0.5, abs=0.04)
+
+
 def test_pairs_start_from_reals_and_fill_their_share() -> None:
-    draws = sampler(batch=8, pairs=2).draws(3, 1)
-    assert [draw.pair for draw in draws] == [True, True, False, False, False, False]
-    assert all(draw.row < 120 for draw in draws if draw.pair)
+    draws = sampler(batch=8, blended=2).draws(3, 1)
+    assert [draw.kind for draw in draws] == ["blended"] * 2 + ["single"] * 4
+    assert all(draw.row < 120 for draw in draws if draw.kind == "blended")
 
 
 def test_without_columns_every_crop_comes_once_an_epoch() -> None:
@@ -193,7 +218,7 @@ def test_a_batch_follows_from_seed_epoch_and_number_alone() -> None:
 def test_two_processes_share_the_batch_of_one() -> None:
     def parts(world: int) -> list[list[list[Draw]]]:
         return [
-            list(Batches(sampler(pairs=2), start=4, end=6, rank=rank, world=world))
+            list(Batches(sampler(blended=2), start=4, end=6, rank=rank, world=world))
             for rank in range(world)
         ]
 
@@ -204,19 +229,23 @@ def test_two_processes_share_the_batch_of_one() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
-    assert divided(32, 0.25, 2) == 4
+    assert divided(32, 0.25, 0.0, 2) == (4, 0)
+    assert divided(36, 0.33, 0.33, 3) == (6, 6)
+    assert divided(6, 0.5, 0.5, 1) == (2, 1)  # both rounded up would be more than there are
     with pytest.raises(ConfigError, match="4 pairs and 24 single images, which 3 processes"):
-        divided(32, 0.25, 3)
+        divided(32, 0.25, 0.0, 3)
 
 
 def test_a_class_without_crops_is_named() -> None:
     rows = np.arange(4)
 
-    def make(label: str, pairs: int, blendable: bool = True) -> Sampler:
+    def make(label: str, blended: int, blendable: bool = True) -> Sampler:
         labels = np.full(4, label == "fake", np.int8)
         known = np.full(4, blendable)
         columns = {"class": labels}
-        return Sampler(rows, labels, columns, rows, batch=4, pairs=pairs, seed=0, blendable=known)
+        return Sampler(
+            rows, labels, columns, rows, batch=4, blended=blended, seed=0, blendable=known
+        )
 
     with pytest.raises(ManifestError, match="holds no fakes; add some, or train on self-blended"):
         make("real", 1)
@@ -236,3 +265,137 @@ def test_statistics_follow_the_weights_within_a_short_run() -> None:
     momenta = {m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
     assert momenta == {0.1}
     assert preprocessing.size == network.image_size == 32
+
+
+def crop_of(time_s: float, frame_xyxy: list[float]) -> Crop:
+    return Crop(
+        encoded=b"-",
+        suffix="png",
+        track=0,
+        time_s=time_s,
+        box_xyxy=np.zeros(4, np.float32),
+        frame_xyxy=np.array(frame_xyxy, np.float32),
+        landmarks=np.zeros((5, 2), np.float32),
+    )
+
+
+def test_a_fake_finds_its_original_by_recording_place_and_moment(tmp_path: Path) -> None:
+    here, there = [100.0, 100, 200, 220], [300.0, 100, 400, 220]
+
+    def row(path: str, box: list[float], times: list[float], **facts: object) -> Outcome:
+        words: dict[str, Any] = {"label": "real", "kind": "video", "dataset": "d", **facts}
+        sample = Sample(path=path, **words)
+        crops = tuple(crop_of(t, [x + 2 * t for x in box]) for t in times)
+        return Outcome(row=number.pop(0), sample=sample, crops=crops)
+
+    number = list(range(10))
+    rows = [
+        row("target.mp4", here, [0.0, 1.0, 2.0], sources=("a",), compression="c23"),
+        row("target_c40.mp4", here, [0.0, 1.0, 2.0], sources=("a",), compression="c40"),
+        row("source.mp4", there, [0.0, 1.0, 2.0], sources=("b",), compression="c23"),
+        row("stranger.mp4", here, [0.0, 1.0, 2.0], sources=("c",), compression="c23"),
+        row(
+            "swap.mp4", here, [1.05, 2.0, 0.5], label="fake", sources=("a", "b"), compression="c23"
+        ),
+        row("swap_c40.mp4", here, [0.0], label="fake", sources=("a", "b"), compression="c40"),
+        row("elsewhere.mp4", [0, 0, 50, 50], [0.0, 1.0], label="fake", sources=("a", "b")),
+        row("late.mp4", here, [7.0, 8.0], label="fake", sources=("a",)),
+        row("other.mp4", here, [0.0], label="fake"),
+        row("grouped.mp4", there, [1.0], label="fake", group="g", sources=("b",)),
+    ]
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "index").mkdir()
+    write_unit(tmp_path, 0, rows, margin=1.8)
+    write_columns(tmp_path, 1)
+    store = CropStore.open(tmp_path)
+    found = find_originals(store, np.arange(len(store)))
+
+    def told(i: int) -> str:
+        video = store.names["video"][int(store.rows.video[i])]
+        return f"{video} {float(store.rows.time_s[i]):g}"
+
+    assert {told(i): told(f) for i, f in enumerate(found.tolist()) if f != NONE} == {
+        "swap.mp4 1.05": "target.mp4 1",
+        "swap.mp4 2": "target.mp4 2",
+        "swap_c40.mp4 0": "target_c40.mp4 0",
+        "grouped.mp4 1": "source.mp4 1",
+    }
+
+
+def test_matched_pairs_are_drawn_from_fakes_that_have_an_original() -> None:
+    known = np.array([METHODS[n] == "reenact" or VIDEOS[n] == "s1" for n in range(60)])
+    drawn = [
+        draw
+        for n in range(50)
+        for draw in sampler(batch=8, matched=2, matchable=known).draws(0, n)
+        if draw.kind == "matched"
+    ]
+    assert len(drawn) == 100
+    assert {VIDEOS[draw.row - 100] for draw in drawn} == {"s1", "x"}
+    nobody = np.zeros(60, np.bool_)
+    with pytest.raises(ManifestError, match=r"no fake .* has an original .* data.matched=0"):
+        sampler(matched=1, matchable=nobody)
+
+
+def test_what_may_not_stand_alone_is_in_pairs_only() -> None:
+    alone = np.array([video != "r0" for video in VIDEOS])
+    for columns in ({}, {"method": codes(METHODS)}, {"class": codes(LABELS)}):
+        batches = sampler(batch=8, blended=2, single=alone, columns=columns)
+        drawn = [draw for n in range(60) for draw in batches.draws(0, n)]
+        singles = {VIDEOS[d.row - 100] for d in drawn if d.kind == "single"}
+        assert singles == {"r1", "s0", "s1", "x"}
+        assert {VIDEOS[d.row - 100] for d in drawn if d.kind == "blended"} == {"r0", "r1"}
+    with pytest.raises(ManifestError, match="both classes"):
+        sampler(single=np.zeros(60, np.bool_))
+
+
+def test_positions_are_interpolated_to_another_size(tmp_path: Path) -> None:
+    options = {"width": 16, "depth": 1, "heads": 2}
+    small, _ = build_network(ModelConfig(options=options), DataConfig(size=96), seed=1)
+    with torch.no_grad():
+        small.position[0, 1:, 0] = torch.arange(3.0).repeat(3)  # type: ignore[index]
+        small.position[0, 0] = 7.0  # type: ignore[index]
+    card = Card(
+        name="small",
+        version="1",
+        model="efficient-vit",
+        options={**options, "image_size": 96},
+        preprocessing=Preprocessing(size=96, margin=1.3, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        calibration=Platt(scale=1.0, offset=0.0),
+        thresholds=Thresholds(real=0.5, fake=0.5),
+        evidence=EvidenceRules(min_frames=1, min_face_px=16),
+        training_data="none",
+        manifest_sha256="0" * 64,
+        metrics={},
+        licence="none",
+    )
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, small, card)
+    large, _ = build_network(
+        ModelConfig(options=options, init=str(path)), DataConfig(size=160), seed=2
+    )
+    table = large.position.detach()  # type: ignore[union-attr]
+    assert table.shape == (1, 26, 16)
+    assert (table[0, 0] == 7).all()
+    rows = table[0, 1:, 0].reshape(5, 5)
+    assert (rows[:, 1:] > rows[:, :-1]).all()
+    assert torch.allclose(rows, rows[0], atol=1e-5)
+    assert rows[0, 2].item() == pytest.approx(1, abs=1e-5)
+
+
+def test_statistics_that_are_kept_do_not_move() -> None:
+    config = TrainConfig(
+        model=ModelConfig(options={"width": 16, "depth": 1, "heads": 2}, keep_statistics=True),
+        data=DataConfig(size=32),
+        device="cpu",
+    )
+    learner = Learner(config, start_fabric(config), total=2)
+    before = {k: v.clone() for k, v in learner.network.state_dict().items()}
+    images = torch.randint(0, 255, (4, 32, 32, 3), dtype=torch.uint8)
+    labels = torch.tensor([0, 1, 0, 1])
+    batch = Batch(images, labels, torch.arange(4), torch.full((4,), NO_PAIR), ())
+    learner.step(0, [batch])
+    after = learner.network.state_dict()
+    moved = {k for k in before if not torch.equal(before[k], after[k])}
+    assert moved
+    assert not {k for k in moved if "running" in k}

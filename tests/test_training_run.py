@@ -16,19 +16,22 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from makers_training import tiny_config, write_store
+from makers_training import crop, tiny_config, write_store
 from safetensors.torch import load_file
 
 from forensics.checkpoint import load_checkpoint
 from forensics.config import load_config
+from forensics.datasets.manifest import Sample
 from forensics.datasets.manifest_file import read_manifest
+from forensics.datasets.shard_index import Outcome, write_columns, write_unit
 from forensics.datasets.shards import SETTINGS_FILE, CropStore
 from forensics.errors import ConfigError, ManifestError, TrainingError
 from forensics.evaluation.leak import find
-from forensics.training import learner, trainer
+from forensics.training import learner, samples, trainer
 from forensics.training.config import TrainConfig
 from forensics.training.logbook import read_rows
-from forensics.training.material import Material
+from forensics.training.losses import NO_PAIR
+from forensics.training.material import Material, may_stand_alone
 from forensics.training.trainer import train
 from forensics.training.validation import Scores
 
@@ -364,7 +367,76 @@ def test_a_run_can_start_from_a_checkpoint(tmp_path: Path, store: CropStore) -> 
     second = train(config, store, tmp_path / "second")
     before, after = load_file(first.checkpoint), load_file(second.checkpoint)
     assert all(torch.allclose(value, after[key], atol=1e-3) for key, value in before.items())
-    assert "Started from best.safetensors." in load_checkpoint(second.checkpoint).card.training_data
+    card = load_checkpoint(second.checkpoint).card
+    assert "Started from best.safetensors." in card.training_data
+    assert card.metrics["images_seen"] == 2 * 8 + 8
+
+
+def test_the_card_says_what_the_configuration_says_of_it(tmp_path: Path, store: CropStore) -> None:
+    views = [{"margin": 0.7, "weight": 0.25}, {"margin": 1.1, "weight": 0.75, "upside_down": True}]
+    words = {"name": "ours", "version": "2.1", "licence": "CC0", "views": views}
+    done = train(tiny_config(steps=1, card=words), store, tmp_path / "run")
+    card = load_checkpoint(done.checkpoint).card
+    assert (card.name, card.version, card.licence) == ("ours", "2.1", "CC0")
+    assert card.preprocessing.margin == 1.1
+    assert [view.upside_down for view in card.preprocessing.views] == [False, True]
+
+
+def test_fakes_without_an_original_are_shuffled_and_as_many_reals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shuffled: list[int] = []
+    monkeypatch.setattr(samples, "shuffled", lambda image, *_: shuffled.append(0) or image)
+    for folder, one_source in (("known", True), ("unknown", False)):
+        store = CropStore.open(write_store(tmp_path / folder, one_source=one_source))
+        config = tiny_config(
+            data__self_blended=0.0, data__augment=True, data__shuffled=0.5, steps=20
+        )
+        shuffled.clear()
+        fakes = reals = 0
+        for batch in Material(store, config, rank=0, world=1).batches(0):
+            fakes += int(batch.labels.sum())
+            reals += int((batch.labels == 0).sum())
+        assert (fakes, reals) == (80, 80)
+        expected = 40 if one_source else 80 + 40
+        assert abs(len(shuffled) - expected) <= 12
+
+
+def test_what_stands_alone_is_asked_for(tmp_path: Path) -> None:
+    """Of three data sets, one of both classes, one of recordings, one of photographs."""
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "index").mkdir()
+    facts = [("both", "video", "real"), ("both", "video", "fake"), ("cameras", "video", "real")]
+    outcomes: list[Outcome] = []
+    for row, (dataset, kind, label) in enumerate([*facts, ("photographs", "crop", "real")]):
+        words: dict[str, Any] = {"dataset": dataset, "kind": kind, "label": label}
+        sample = Sample(path=str(row), split="train", **words)
+        outcomes.append(Outcome(row=row, sample=sample, crops=(crop(row, 0.0, lighter=False),)))
+    write_unit(tmp_path, 0, outcomes, margin=1.8)
+    write_columns(tmp_path, 1)
+    store = CropStore.open(tmp_path)
+    rows = np.arange(4)
+    assert may_stand_alone(store, rows, "all") is None
+    for wanted, chosen in (("videos", [1, 1, 1, 0]), ("none", [1, 1, 0, 0])):
+        found = may_stand_alone(store, rows, wanted)
+        assert found is not None
+        assert found.tolist() == chosen
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_matched_pairs_show_a_fake_beside_its_original(tmp_path: Path, augmented: bool) -> None:
+    """Two crops of the toy's reals and fakes in one place at one moment, of one source."""
+    store = CropStore.open(write_store(tmp_path / "crops", one_source=True))
+    config = tiny_config(
+        data__matched=0.5, data__self_blended=0.0, data__augment=augmented, data__shuffled=1.0
+    )
+    material = Material(store, config, rank=0, world=1)
+    batch = next(iter(material.batches(0)))
+    assert batch.pairs.tolist() == [0, 0, 1, 1, NO_PAIR, NO_PAIR, NO_PAIR, NO_PAIR]
+    assert batch.labels[:4].tolist() == [0, 1, 0, 1]
+    if not augmented:
+        light = batch.images[:4].float().mean(dim=(1, 2, 3))
+        assert (light[1::2] > light[::2] + 50).all()
 
 
 class TornStore(CropStore):
@@ -398,7 +470,7 @@ def test_too_many_unreadable_crops_end_the_run_with_its_work_kept(
     tmp_path: Path, store: CropStore
 ) -> None:
     config = tiny_config(data__max_unreadable=1, save_every=1000)
-    with pytest.raises(TrainingError, match=r"2 crops cannot be read, .* videos/000.mp4 at"):
+    with pytest.raises(TrainingError, match=r"[23] crops cannot be read, .* videos/000.mp4 at"):
         train(config, torn(store, 0, 1, 2, 3), tmp_path / "run")
     assert (tmp_path / "run" / "skipped.csv").exists()
     if standing_of(tmp_path / "run")["step"] > 0:  # mended, it goes on

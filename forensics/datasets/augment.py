@@ -19,8 +19,8 @@ with warnings.catch_warnings():
     import albumentations as A
 
 _RECODED = 0.35  # of the pairs
-# Around the margin and the place that scanning uses: faces are not found to the pixel.
-_MARGINS, _SHIFT = (0.85, 1.19), 0.06
+_BARRED, _BAR = 0.06, 0.25  # of the images, and at most this much of the side
+_SHIFT = 0.06  # of the face, around the place that scanning uses: it is not found to the pixel
 
 Image = NDArray[np.uint8]
 Pair = tuple[Image, Image]
@@ -99,30 +99,52 @@ class Augmentation:
     """From crops of a shard to what the network is shown: one image, or a real and its fake.
 
     No label is asked for: both classes get the same. All images of a call are cut at one place and
-    changed alike, and what becomes of them follows from `rng` alone.
+    changed alike, but for the share `apart` of the pairs, whose halves are changed each in its own
+    way. What becomes of them follows from `rng` alone.
     """
 
-    def __init__(self, size: int, *, margin: float = 1.3) -> None:
-        """`size` is the side of the network's input, `margin` that of a scan over the face."""
-        self._size, self._margin = size, margin
+    def __init__(
+        self,
+        size: int,
+        *,
+        margin: float = 1.3,
+        factors: tuple[float, float] = (0.85, 1.19),
+        apart: float = 0.0,
+    ) -> None:
+        """`size` is the side of the network's input, `margin` that of a scan over the face, which
+        is changed by one of the `factors` (from, to)."""
+        self._size, self._margin, self._factors, self._apart = size, margin, factors, apart
         self._pipeline: Any = None  # made in the process that uses it: it does not pickle well
 
     def __call__(
-        self, images: Sequence[Image], box_xyxy: NDArray[np.float32], rng: np.random.Generator
+        self,
+        images: Sequence[Image],
+        boxes_xyxy: Sequence[NDArray[np.float32]],
+        rng: np.random.Generator,
     ) -> list[Image]:
-        """One or two crops (H, W, 3) uint8 with the face's box in their pixels -> (S, S, 3)."""
-        side = float(np.max(box_xyxy[2:] - box_xyxy[:2]))
-        shift = np.tile(rng.uniform(-_SHIFT, _SHIFT, 2) * side, 2).astype(np.float32)
-        margin = self._margin * rng.uniform(*_MARGINS)
-        shown = [face_cut(image, box_xyxy + shift, margin, self._size) for image in images]
-        first, second = recoded((shown[0], shown[-1]), rng)
+        """One or two crops (H, W, 3) uint8, each with its face's box (4,) in its pixels -> (S, S,
+        3)."""
+        shift = np.tile(rng.uniform(-_SHIFT, _SHIFT, 2), 2).astype(np.float32)
+        margin = self._margin * rng.uniform(*self._factors)
+        shown = [
+            face_cut(image, box + shift * np.max(box[2:] - box[:2]), margin, self._size)
+            for image, box in zip(images, boxes_xyxy, strict=True)
+        ]
         if self._pipeline is None:
             self._pipeline = pipeline(0)
+        if len(shown) == 1 or (self._apart and rng.random() < self._apart):
+            return [self._changed((image, image), rng)[0] for image in shown]
+        return list(self._changed((shown[0], shown[1]), rng))
+
+    def _changed(self, pair: Pair, rng: np.random.Generator) -> Pair:
+        """Both halves alike."""
+        first, second = recoded(barred(pair, rng), rng)
         self._pipeline.set_random_seed(int(rng.integers(2**31)))
-        if len(shown) == 1:
-            return [self._pipeline(image=first)["image"]]
+        if pair[0] is pair[1]:
+            made = self._pipeline(image=first)["image"]
+            return made, made
         made = self._pipeline(image=first, other=second)
-        return [made["image"], made["other"]]
+        return made["image"], made["other"]
 
 
 def face_cut(image: Image, box_xyxy: NDArray[np.float32], margin: float, size: int) -> Image:
@@ -145,6 +167,20 @@ def shuffled(image: NDArray[np.uint8], grid: int, rng: np.random.Generator) -> N
         tile = image[top : top + side, left : left + side]
         result[y : y + side, x : x + side] = tile[:, ::-1] if rng.random() < 0.5 else tile
     return result
+
+
+def barred(pair: Pair, rng: np.random.Generator) -> Pair:
+    """Sometimes both halves with the same black bar at one side, as letterboxing that was not
+    recognised leaves it. Such pictures were all called fake (docs/log.md)."""
+    if rng.random() >= _BARRED:
+        return pair
+    share, level, turns = rng.uniform(0.03, _BAR), rng.integers(0, 20), int(rng.integers(4))
+    result: list[Image] = []
+    for image in pair:
+        turned = np.rot90(np.array(image), turns)
+        turned[: round(share * len(turned))] = level
+        result.append(np.ascontiguousarray(np.rot90(turned, -turns)))
+    return result[0], result[1]
 
 
 def recoded(pair: Pair, rng: np.random.Generator) -> Pair:

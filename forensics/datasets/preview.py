@@ -77,7 +77,7 @@ def _column(
     colour, name = (_FAKE, f"{method}, {dataset}") if facts.label else (_REAL, dataset)
     tiles = [_tile(face_cut(crop, facts.box_xyxy, _MARGIN, size), name, colour)]
     for _ in range(VERSIONS):
-        (image,) = augment([crop], facts.box_xyxy, rng)
+        (image,) = augment([crop], [facts.box_xyxy], rng)
         tiles.append(_tile(image, "augmented", colour))
     return tiles
 
@@ -89,7 +89,7 @@ def _pairs(
     crop, facts = store.read(row)
     box = facts.box_xyxy
     pair = self_blend(crop, facts.landmarks, rng)
-    shown = [face_cut(each, box, _MARGIN, size) for each in pair], augment(pair, box, rng)
+    shown = [face_cut(each, box, _MARGIN, size) for each in pair], augment(pair, [box, box], rng)
     return [
         np.concatenate(
             [

@@ -121,7 +121,9 @@ def paired_difference(
 def _estimate(value: float, parts: list[Floats]) -> Estimate | None:
     if np.isnan(value):
         return None
-    if not parts:
+    drawn = np.concatenate(parts) if parts else np.empty(0)
+    drawn = drawn[~np.isnan(drawn)]  # of a draw in which every file is uncertain, say
+    if not len(drawn):
         return Estimate(value=value, low=None, high=None)
-    low, high = np.quantile(np.concatenate(parts), [0.025, 0.975])
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(value=value, low=float(low), high=float(high))

@@ -21,12 +21,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from forensics.checkpoint import Card, Checkpoint, load_checkpoint
+from forensics.card import Card
+from forensics.checkpoint import Checkpoint, load_checkpoint
 from forensics.config import ScanConfig
+from forensics.downscale import shrink
 from forensics.errors import CheckpointError, ConfigError
 from forensics.evaluation.examine import Examiner, shared_precision
 from forensics.evaluation.outcome import Outcome, Unit, failed
-from forensics.faces import MtcnnDetector, as_rgb, shrink
+from forensics.faces import MtcnnDetector, as_rgb
 from forensics.models.inference import for_inference
 from forensics.structures import Face
 from forensics.video import Cancellation

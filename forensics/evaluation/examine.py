@@ -9,7 +9,8 @@ from typing import cast
 
 import torch
 
-from forensics.checkpoint import Card, Checkpoint
+from forensics.card import Card
+from forensics.checkpoint import Checkpoint
 from forensics.config import ScanConfig
 from forensics.errors import (
     CheckpointError,

@@ -28,6 +28,7 @@ _TITLES = {
     "balanced_accuracy_at_fake_threshold": "balanced accuracy at own threshold for fake",
     "f1_at_fake_threshold": "F1 at own threshold for fake",
     "uncertain": "uncertain",
+    "accuracy_where_certain": "accuracy where not uncertain",
 }
 _SHORT = ("auc", "ap", "eer", "fpr_at_fake_threshold", "tpr_at_fpr_5", "log_loss", "ece")
 _SECTIONS = {

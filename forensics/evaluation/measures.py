@@ -167,7 +167,12 @@ def measure(
         # Equal thresholds leave nothing between them, not less than that.
         between = slice(flagged, max(flagged, spared) + 1)
         held = (sums.reals + sums.fakes)[:, between]
-        measures["uncertain"] = _divided(held[:, -1] - held[:, 0], fakes + reals)
+        uncertain = held[:, -1] - held[:, 0]
+        measures["uncertain"] = _divided(uncertain, fakes + reals)
+        # Of what the detector commits itself to: beside accuracy at 0.5, what abstaining is worth.
+        after = max(flagged, spared)
+        right = sums.fakes[:, flagged] + reals - sums.reals[:, after]
+        measures["accuracy_where_certain"] = _divided(right, fakes + reals - uncertain)
     return measures
 
 

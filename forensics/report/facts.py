@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import platform
 import stat
-import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -53,17 +52,17 @@ def require_stored(path: Path) -> None:
         )
 
 
-def file_sha256(path: Path, stop: threading.Event) -> tuple[str, int]:
+def file_sha256(path: Path, stopped: Callable[[], bool] = lambda: False) -> tuple[str, int]:
     """Hash of a file and how many bytes were hashed, streamed.
 
-    Raises ForensicsError when it cannot be read or `stop` is set.
+    Raises ForensicsError when it cannot be read, or once `stopped()`.
     """
     digest, num_bytes = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
             while block := file.read(2**20):
-                if stop.is_set():
-                    raise ForensicsError(f"{path}: the scan was closed before its end")
+                if stopped():
+                    raise ForensicsError(f"{path}: the scan was stopped before its end")
                 digest.update(block)
                 num_bytes += len(block)
     except OSError as error:

@@ -231,6 +231,10 @@ class JobQueue:
     def _end(self, job: _Job, *, state: State, **changes: object) -> None:
         job.upload.path.unlink(missing_ok=True)
         with self._changed:
+            if job.status.state == "cancelling":  # while the report was written, perhaps
+                state, changes = "cancelled", {}
+            if state != "done":
+                self._store.forget(job.id)  # what was written of it before it failed
             self._update(job, state=state, finished=_now(), **changes)
             ended = [each for each in self._jobs.values() if each.status.state in ENDED]
             for oldest in ended[: max(0, len(ended) - HISTORY)]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 
 from forensics.calibration import Platt, apply, choose_thresholds, class_weights, fit_platt
-from forensics.checkpoint import Card
+from forensics.card import Card
 from forensics.datasets.shards import CropStore
 from forensics.metrics import expected_calibration_error
 from forensics.preprocess import Preprocessing
@@ -43,13 +44,16 @@ def card_of(
     *,
     name: str,
     step: int,
+    seen_before: int,
     manifest: str,
     sha256: str,
 ) -> Card:
     """The card of the weights that scored `scores` after `step` steps; `manifest` beside them says
-    what they learned from, `sha256` is its hash."""
+    what they learned from, `sha256` is its hash; `seen_before` images are those of `model.init`."""
     platt, thresholds = _calibrated(scores)
-    images = step * config.accumulate * config.data.batch
+    images = seen_before + step * config.accumulate * config.data.batch
+    if views := config.card.views:
+        preprocessing = replace(preprocessing, margin=max(v.margin for v in views), views=views)
     measured: dict[str, float | tuple[float, ...] | str] = {
         "set": "crops of the validation split, also used for calibration and thresholds",
         "video_auc": round(scores.auc(), 4),
@@ -61,8 +65,8 @@ def card_of(
         "images_seen": float(images),
     }
     return Card(
-        name=name,
-        version="0",
+        name=config.card.name or name,
+        version=config.card.version,
         model=config.model.name,
         options=options_of(config.model, config.data),
         preprocessing=preprocessing,
@@ -73,7 +77,7 @@ def card_of(
         manifest_sha256=sha256,
         training_manifest=manifest,
         metrics=measured,
-        licence="that of whoever trained it; the training media have terms of their own",
+        licence=config.card.licence,
     )
 
 
@@ -108,8 +112,12 @@ def training_data(config: TrainConfig, store: CropStore) -> str:
         made = f" ({', '.join(m for m in methods if m)})" if any(methods) else ""
         parts.append(f"{store.names['dataset'][int(code)]}: {reals} real, {fakes} fake{made}")
     text = f"{len(rows)} crops. {'; '.join(parts)}."
-    if config.data.self_blended:
-        text += f" {config.data.self_blended:.0%} of the images in self-blended pairs."
+    for share, what in (
+        (config.data.self_blended, "self-blended pairs"),
+        (config.data.matched, "pairs of a fake and its original"),
+    ):
+        if share:
+            text += f" {share:.0%} of the images in {what}."
     if config.model.init:
         text += f" Started from {config.model.init.rpartition('/')[2]}."
     return text

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 
 from forensics.config import ExtractionConfig, require_within
+from forensics.preprocess import Preprocessing, View
 
 # What a draw is spread over evenly, outermost first. `dataset` and `video` are always columns of a
 # store; `class` is the label.
@@ -26,6 +27,8 @@ class ModelConfig:
     # A shipped detector or a checkpoint file to start from; whatever fits by name is taken.
     init: str | None = None
     freeze: tuple[str, ...] = ()  # parts that do not learn, by the start of their names
+    # Whether batch norms keep the statistics of `init` instead of learning those of small batches.
+    keep_statistics: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,22 @@ class DataConfig:
     batch: int = 32  # images of one step over all processes: results do not depend on their number
     workers: int = 2  # loader processes of each training process
     balance: tuple[BalanceKey, ...] = ("class", "dataset", "method", "source")
+    # Shares within a level of `balance`: number of videos to this power. 0: all alike, 1: as they
+    # come.
+    balance_power: float = 0.0
     self_blended: float = 0.25  # share of the images in pairs of a real and its self-blended fake
+    matched: float = 0.0  # share in pairs of a fake and its original at the same moment
+    # Which data sets with one class only are shown as single images, too; the others are in pairs
+    # alone. A collection of photographs is known by its look.
+    one_sided: Literal["all", "videos", "none"] = "all"
+    # Share of the single reals to be cut into tiles and shuffled, as all single fakes without a
+    # known original are where it is above 0: who is in the picture cannot be the answer then. To
+    # be about the share of those fakes, or shuffling itself tells.
+    shuffled: float = 0.0
+    # Share of the pairs whose halves are changed (coded, blurred, coloured) each in its own way, so
+    # that none is ranked by how good the pictures are. With 1 a run learns slowly at first.
+    apart: float = 0.0
+    margins: tuple[float, float] = (0.85, 1.19)  # `margin` varies by a factor between these
     augment: bool = True
     max_unreadable: int = 100  # crops that may fail to be read before the run stops
 
@@ -52,8 +70,16 @@ class DataConfig:
             batch=(1, 2**20),
             workers=(0, 1024),
             self_blended=(0.0, 1.0),
+            balance_power=(0.0, 1.0),
+            matched=(0.0, 1.0),
+            shuffled=(0.0, 1.0),
+            apart=(0.0, 1.0),
             max_unreadable=(0, 2**62),
         )
+        if self.self_blended + self.matched > 1:
+            raise ValueError("self_blended and matched are shares of the same images: at most 1")
+        if not 0.3 <= self.margins[0] <= self.margins[1] <= 3.0:
+            raise ValueError(f"margins: 0.3 <= from <= to <= 3, not {self.margins}")
         if len(set(self.balance)) < len(self.balance):
             raise ValueError(f"balance names a key twice: {', '.join(self.balance)}")
 
@@ -125,6 +151,19 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CardConfig:
+    """What the checkpoint's card says that no run finds out."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: str | None = None  # by default that of the run's folder
+    version: str = "0"
+    licence: str = "that of whoever trained it; the training media have terms of their own"
+    # How a scan looks at a face; none: as the network was trained, at `data.margin`.
+    views: tuple[View, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Everything that decides what a run does. `steps`, where given, replaces `epochs`."""
 
@@ -136,6 +175,7 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    card: CardConfig = field(default_factory=CardConfig)
     # Where the data given are no crops yet and have to be cut first.
     extract: ExtractionConfig = field(default_factory=ExtractionConfig)
     epochs: int = 10  # of as many images as the training split has crops
@@ -159,6 +199,14 @@ class TrainConfig:
             save_every=(1, 2**62),
             seed=(0, 2**32 - 1),
         )
+        if self.card.views:  # refused before the run and not at its first checkpoint
+            Preprocessing(
+                size=self.data.size,
+                margin=max(view.margin for view in self.card.views),
+                mean=(0.5, 0.5, 0.5),
+                std=(0.5, 0.5, 0.5),
+                views=self.card.views,
+            )
         if self.optimizer.name == "sam" and self.precision == "fp16":
             # Its climb divides by the norm of the gradients, which fp16 has scaled.
             raise ValueError("sam does not train in fp16; use precision bf16 or 32")

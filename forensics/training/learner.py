@@ -38,6 +38,9 @@ class Learner:
             config.model, config.data, seed=config.seed
         )
         self._frozen = freeze(self.network, config.model.freeze)
+        if config.model.keep_statistics:
+            modules = self.network.modules()
+            self._frozen += [m for m in modules if isinstance(m, nn.BatchNorm2d)]
         # Kernels in the memory order of their input: the faster one for convolutions.
         self.network.to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore
         self._average = copy.deepcopy(self.network).eval() if config.ema else None

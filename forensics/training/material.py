@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 
 from forensics.datasets.shards import CropStore
@@ -13,6 +14,7 @@ from forensics.datasets.store_leaks import check_store_no_leak
 from forensics.errors import ManifestError
 from forensics.training.card import crops_sha256
 from forensics.training.config import TrainConfig
+from forensics.training.originals import NONE, find_originals
 from forensics.training.sampler import Batches, Codes, Sampler, divided
 from forensics.training.samples import TrainingCrops, ValidationCrops, collate, start_worker
 from forensics.training.validation import validation_rows
@@ -40,7 +42,10 @@ class Material:
                 "no crop is in the split `train`; divide the manifest into splits and extract again"
             )
         data = config.data
-        pairs = divided(data.batch, data.self_blended, world)
+        blended_pairs, matched_pairs = divided(data.batch, data.self_blended, data.matched, world)
+        originals = np.full(len(rows), NONE)
+        if matched_pairs or data.shuffled:
+            originals = find_originals(store, rows)
         columns: dict[str, Codes] = {
             key: getattr(table, "label" if key == "class" else key)[rows] for key in data.balance
         }
@@ -50,12 +55,16 @@ class Material:
             columns,
             table.video[rows],
             batch=data.batch,
-            pairs=pairs,
             seed=config.seed,
+            power=data.balance_power,
+            blended=blended_pairs,
+            matched=matched_pairs,
             # A landmark that is not known is NaN, and then all of them are.
-            blendable=~np.isnan(table.landmarks[rows, 0, 0]) if pairs else None,
+            blendable=~np.isnan(table.landmarks[rows, 0, 0]) if blended_pairs else None,
+            matchable=originals != NONE if matched_pairs else None,
+            single=may_stand_alone(store, rows, data.one_sided),
         )
-        self._crops = TrainingCrops(store, rows, data, seed=config.seed)
+        self._crops = TrainingCrops(store, rows, originals, data, seed=config.seed)
         self.batch_images = data.batch // world
         self.epoch_steps = max(1, self._sampler.steps // config.accumulate)
         self.total_steps = config.steps or config.epochs * self.epoch_steps
@@ -102,3 +111,15 @@ class Material:
         table = self.store.rows
         video = self.store.names["video"][int(table.video[row])]
         return f"crop {row} of {video} at {float(table.time_s[row]):.2f} s"
+
+
+def may_stand_alone(store: CropStore, rows: Codes, one_sided: str) -> NDArray[np.bool_] | None:
+    """(N,) which of `rows` may be single images; None: all."""
+    if one_sided == "all":
+        return None
+    datasets, fake = store.rows.dataset[rows], store.rows.label[rows] == 1
+    alone = np.isin(datasets, np.intersect1d(datasets[fake], datasets[~fake]))
+    if one_sided == "videos":
+        names = store.names["kind"]
+        alone |= np.array([name == "video" for name in names])[store.rows.kind[rows]]
+    return alone

@@ -64,6 +64,14 @@ def build_network(
     return network, preprocessing
 
 
+def images_before(model: ModelConfig) -> int:
+    """Images that the weights of `model.init` were trained on, as their card says."""
+    if model.init is None:
+        return 0
+    seen = load_checkpoint(model.init).card.metrics.get("images_seen", 0)
+    return int(seen) if isinstance(seen, float | int) else 0
+
+
 def _take(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy every tensor that fits by name and shape, or by its name behind the first dot: the
     weights of a whole EfficientNet start the extractor of a hybrid.
@@ -79,6 +87,8 @@ def _take(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> Non
         found = tensors.get(name)
         if found is None:
             found = next((by_end[end] for end in ends if end and end in by_end), None)
+        if found is not None and name.rpartition(".")[2] == "position":
+            found = _stretched(found, own.shape)
         if found is not None and found.shape == own.shape:
             taken[name] = found
     share = sum(t.numel() for t in taken.values()) / sum(t.numel() for t in state.values())
@@ -88,3 +98,17 @@ def _take(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> Non
             "of the same network, or of its extractor"
         )
     network.load_state_dict({**state, **taken})
+
+
+def _stretched(table: Tensor, shape: torch.Size) -> Tensor:
+    """Positions (1, 1 + G * G, D), of a class token and then row by row, interpolated to the grid
+    of `shape` (1, 1 + H * H, D); left as they are where either is not of that form."""
+    old, new = (round((places - 1) ** 0.5) for places in (table.shape[1], shape[1]))
+    fits = old * old + 1 == table.shape[1] and new * new + 1 == shape[1]
+    if old == new or not fits:
+        return table
+    width = table.shape[2]
+    places = table[:, 1:].float().reshape(1, old, old, width).permute(0, 3, 1, 2)
+    places = nn.functional.interpolate(places, (new, new), mode="bicubic")
+    places = places.permute(0, 2, 3, 1).reshape(1, -1, width)
+    return torch.cat([table[:, :1].float(), places], dim=1).to(table.dtype)

@@ -7,7 +7,7 @@ changes what is shown.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,26 +16,41 @@ from forensics.errors import ConfigError, ManifestError
 
 Rows = NDArray[np.int64]
 Codes = NDArray[np.integer[Any]]
-# Rows, or the parts they are divided into: a draw takes one part after the other, all alike.
-Tree = Rows | list["Tree"]
+Chosen = NDArray[np.bool_]
+Kind = Literal["single", "blended", "matched"]
+
+
+class Branch(NamedTuple):
+    """Parts of some rows, and the shares of the draws up to and with each part, the last 1."""
+
+    parts: list[Tree]
+    shares: NDArray[np.float64]
+
+
+Tree = Union[Rows, Branch]  # noqa: UP007 (`|` does not take a name in quotes)
 
 
 class Draw(NamedTuple):
-    """One image, or a pair, of a batch: `row` of the store; `place` is unique in the epoch."""
+    """One image, or a pair, of a batch: `row` of the store; `place` is unique in the epoch.
+
+    `kind`: the row alone, a real with a fake blended from it, or a fake with its original.
+    """
 
     epoch: int
     place: int
     row: int
-    pair: bool
+    kind: Kind
 
 
 class Sampler:
-    """Draws batches of `batch` images, `pairs` of them times two as pairs of a real and its fake.
+    """Draws batches of `batch` images, among them `blended` pairs of a real and its self-blended
+    fake and `matched` pairs of a fake and its original; the rest are single images.
 
-    `columns` name what to spread the draws over evenly, outermost first; within the last a video is
-    drawn, then one of its crops, with replacement: neither a large data set nor a long video
-    dominates. With `class` first each batch has as many reals as fakes. Without columns every
-    crop comes once an epoch, in random order.
+    `columns` name what to spread the draws over, outermost first: evenly, or by the number of
+    videos to the `power`; within the last a video is drawn, then one of its crops, with
+    replacement: neither a large data set nor a long video dominates. With `class` first each batch
+    has as many reals as fakes among its single images. Without columns every crop comes once an
+    epoch, in random order.
     """
 
     def __init__(
@@ -46,50 +61,76 @@ class Sampler:
         videos: Codes,
         *,
         batch: int,
-        pairs: int,
         seed: int,
-        blendable: NDArray[np.bool_] | None = None,
+        blended: int = 0,
+        matched: int = 0,
+        blendable: Chosen | None = None,
+        matchable: Chosen | None = None,
+        single: Chosen | None = None,
+        power: float = 0.0,
     ) -> None:
         """`rows` (N,) are the rows of the store to draw from; `labels` (1 is fake), `videos` and
-        each of `columns` describe them by one number each (N,). Pairs are made of `blendable`
-        reals (N,), by default of all. Raises ManifestError for a class without crops."""
-        self._batch, self._pairs, self._singles = batch, pairs, batch - 2 * pairs
+        each of `columns` describe them by one number each (N,). `blendable` (N,) are the rows that
+        self-blended pairs are made of, where they are real, `matchable` (N,) those with a known
+        original, where they are fake, `single` (N,) those to be shown alone; by default all.
+        Raises ManifestError for a class without crops."""
+        self._blended, self._matched = blended, matched
+        self._singles = batch - 2 * (blended + matched)
         self._seed, self._rows = seed, rows
         self.steps = max(1, len(rows) // batch)  # of an epoch
         fake = labels == 1
+        alone = np.ones(len(rows), np.bool_) if single is None else single
         for wanted, count in (("real", int((~fake).sum())), ("fake", int(fake.sum()))):
-            if count == 0 and (wanted == "real" or self._singles):
+            if count == 0 and (wanted == "real" or self._singles or matched):
                 raise ManifestError(_empty_class(wanted))
+        if self._singles and not ((alone & fake).any() and (alone & ~fake).any()):
+            raise ManifestError(
+                "no data set of the training split has both classes; train with --set "
+                "data.one_sided=all"
+            )
         keys = [columns[name] for name in columns if name != "class"]
         keys.append(videos)
         at_class = list(columns).index("class") if "class" in columns else None
-        blended = np.flatnonzero(~fake if blendable is None else ~fake & blendable)
-        if pairs and not len(blended):
+        reals = np.flatnonzero(~fake if blendable is None else ~fake & blendable)
+        if blended and not len(reals):
             raise ManifestError(
                 "no real of the training split has landmarks, which self-blended fakes need; "
                 "extract the crops from videos, or train with --set data.self_blended=0"
             )
-        self._blended = _divide(blended, keys)
+        fakes = np.flatnonzero(fake if matchable is None else fake & matchable)
+        if matched and not len(fakes):
+            raise ManifestError(
+                "no fake of the training split has an original that shares its source or group, at "
+                "the same moment; train with --set data.matched=0"
+            )
+        self._reals, self._fakes = (_divide(part, keys, power) for part in (reals, fakes))
         self._halves: list[Tree] = []
         self._all: Tree | None = None
         if at_class == 0 and self._singles:
-            self._halves = [_divide(np.flatnonzero(part), keys) for part in (~fake, fake)]
+            self._halves = [
+                _divide(np.flatnonzero(alone & part), keys, power) for part in (~fake, fake)
+            ]
         elif columns:
             if at_class is not None:
                 keys.insert(at_class, labels)
-            self._all = _divide(np.arange(len(rows)), keys)
+            self._all = _divide(np.flatnonzero(alone), keys, power)
+        self._alone = np.flatnonzero(alone)
         self._shuffled: tuple[int, Rows] | None = None
 
     def draws(self, epoch: int, number: int) -> list[Draw]:
         """The pairs, then the single images, of batch `number` of `epoch`."""
         rng = np.random.default_rng((self._seed, epoch, number))
-        first = number * (self._pairs + self._singles)
-        chosen = [(_draw(self._blended, rng), True) for _ in range(self._pairs)]
+        first = number * (self._blended + self._matched + self._singles)
+        chosen: list[tuple[int, Kind]] = []
+        for _ in range(self._blended):
+            chosen.append((_draw(self._reals, rng), "blended"))
+        for _ in range(self._matched):
+            chosen.append((_draw(self._fakes, rng), "matched"))
         for slot in range(self._singles):
-            chosen.append((self._single(epoch, number, slot, rng), False))
+            chosen.append((self._single(epoch, number, slot, rng), "single"))
         return [
-            Draw(epoch, first + place, int(self._rows[index]), pair)
-            for place, (index, pair) in enumerate(chosen)
+            Draw(epoch, first + place, int(self._rows[index]), kind)
+            for place, (index, kind) in enumerate(chosen)
         ]
 
     def _single(self, epoch: int, number: int, slot: int, rng: np.random.Generator) -> int:
@@ -98,7 +139,7 @@ class Sampler:
         if self._all is not None:
             return _draw(self._all, rng)
         if self._shuffled is None or self._shuffled[0] != epoch:
-            order = np.random.default_rng((self._seed, epoch)).permutation(len(self._rows))
+            order = np.random.default_rng((self._seed, epoch)).permutation(self._alone)
             self._shuffled = epoch, order
         order = self._shuffled[1]
         return int(order[(number * self._singles + slot) % len(order)])
@@ -118,25 +159,26 @@ class Batches:
     def __iter__(self) -> Iterator[list[Draw]]:
         for batch in range(self._start, self._end):
             draws = self._sampler.draws(*divmod(batch, self._sampler.steps))
-            pairs = [draw for draw in draws if draw.pair]
-            singles = [draw for draw in draws if not draw.pair]
+            pairs = [draw for draw in draws if draw.kind != "single"]
+            singles = [draw for draw in draws if draw.kind == "single"]
             yield pairs[self._rank :: self._world] + singles[self._rank :: self._world]
 
 
-def divided(batch: int, self_blended: float, world: int) -> int:
-    """How many pairs a batch of `batch` images holds.
+def divided(batch: int, self_blended: float, matched: float, world: int) -> tuple[int, int]:
+    """How many self-blended and how many matched pairs a batch of `batch` images holds.
 
     Raises ConfigError where pairs and single images cannot be shared out evenly among `world`
     processes.
     """
-    pairs = round(batch * self_blended / 2)
+    blended = round(batch * self_blended / 2)
+    pairs = min(blended + round(batch * matched / 2), batch // 2)
     singles = batch - 2 * pairs
     if pairs % world or singles % world:
         raise ConfigError(
             f"data.batch {batch} makes {pairs} pairs and {singles} single images, which {world} "
-            "processes cannot share evenly; change data.batch or data.self_blended"
+            "processes cannot share evenly; change data.batch, data.self_blended or data.matched"
         )
-    return pairs
+    return blended, pairs - blended
 
 
 def _empty_class(label: str) -> str:
@@ -148,15 +190,19 @@ def _empty_class(label: str) -> str:
     return f"the training split holds no {label}s; {advice}"
 
 
-def _divide(rows: Rows, keys: Sequence[Codes]) -> Tree:
+def _divide(rows: Rows, keys: Sequence[Codes], power: float) -> Tree:
+    """A tree of `rows` by `keys`, of which the last are the videos."""
     if not keys:
         return rows
     order = rows[np.argsort(keys[0][rows], kind="stable")]
     borders = np.flatnonzero(np.diff(keys[0][order])) + 1
-    return [_divide(part, keys[1:]) for part in np.split(order, borders)]
+    parts = np.split(order, borders)
+    shares = np.array([1.0 if len(keys) == 1 else len(np.unique(keys[-1][p])) for p in parts])
+    shares = np.cumsum(shares**power)
+    return Branch([_divide(part, keys[1:], power) for part in parts], shares / shares[-1])
 
 
 def _draw(tree: Tree, rng: np.random.Generator) -> int:
-    while isinstance(tree, list):
-        tree = tree[int(rng.integers(len(tree)))]
+    while isinstance(tree, Branch):
+        tree = tree.parts[int(np.searchsorted(tree.shares, rng.random(), side="right"))]
     return int(tree[int(rng.integers(len(tree)))])

@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from forensics.datasets.augment import Augmentation, Image, face_cut
+from forensics.datasets.augment import Augmentation, Image, face_cut, shuffled
 from forensics.datasets.self_blend import self_blend
-from forensics.datasets.shards import CropFacts, CropStore
+from forensics.datasets.shards import CropStore
 from forensics.errors import ForensicsError
 from forensics.training.config import DataConfig
 from forensics.training.losses import NO_PAIR
-from forensics.training.sampler import Draw
+from forensics.training.sampler import Draw, Kind
 
 Failure = tuple[int, str]  # row of the store, why it cannot be read
 
+_TILES = (3, 7)  # a side of a shuffled picture: 3 to 6
 _TRIES = 10  # crops drawn in place of one that cannot be read
 _UNREADABLE = (ForensicsError, OSError, ValueError, cv2.error)
 
@@ -59,10 +60,20 @@ class TrainingCrops(Dataset[Shown]):
     and told; when ten in a row fail, `images` is empty and the trainer stops."""
 
     def __init__(
-        self, store: CropStore, rows: NDArray[np.int64], config: DataConfig, *, seed: int
+        self,
+        store: CropStore,
+        rows: NDArray[np.int64],
+        originals: NDArray[np.int64],
+        config: DataConfig,
+        *,
+        seed: int,
     ) -> None:
+        """`originals` (N,) are those of `rows` (N,), in whose order they must be rising."""
         self._store, self._rows, self._config, self._seed = store, rows, config, seed
-        self._augment = Augmentation(config.size, margin=config.margin)
+        self._originals = originals
+        self._augment = Augmentation(
+            config.size, margin=config.margin, factors=config.margins, apart=config.apart
+        )
 
     def __getitem__(self, draw: Draw) -> Shown:
         rng = np.random.default_rng((self._seed, draw.epoch, draw.place, 1))
@@ -70,32 +81,46 @@ class TrainingCrops(Dataset[Shown]):
         row = draw.row
         for _ in range(_TRIES):
             try:
-                crop, facts = self._store.read(row)
-                images, labels = self._show(crop, facts, draw.pair, rng)
+                images, labels = self._show(row, draw.kind, rng)
                 return Shown(draw.place, np.stack(images), labels, tuple(failures))
             except _UNREADABLE as error:
                 failures.append((row, _one_line(error)))
-                row = self._another(draw.row, rng)
+                row = self._another(draw, rng)
         return Shown(draw.place, np.empty(0, np.uint8), (), tuple(failures))
 
-    def _another(self, row: int, rng: np.random.Generator) -> int:
-        """A row of the same class. Found by trying: a list of each class would be one more copy."""
+    def _another(self, draw: Draw, rng: np.random.Generator) -> int:
+        """A row of the same class, for a matched pair one with an original. Found by trying: a list
+        of each class would be one more copy."""
         labels = self._store.rows.label
         while True:
-            other = int(self._rows[int(rng.integers(len(self._rows)))])
-            if labels[other] == labels[row]:
+            place = int(rng.integers(len(self._rows)))
+            other = int(self._rows[place])
+            if labels[other] == labels[draw.row] and (
+                draw.kind != "matched" or self._originals[place] >= 0
+            ):
                 return other
 
     def _show(
-        self, crop: Image, facts: CropFacts, pair: bool, rng: np.random.Generator
+        self, row: int, kind: Kind, rng: np.random.Generator
     ) -> tuple[list[Image], tuple[int, ...]]:
-        if pair:
-            images, labels = list(self_blend(crop, facts.landmarks, rng)), (0, 1)
-        else:
-            images, labels = [crop], (facts.label,)
-        if self._config.augment:
-            return self._augment(images, facts.box_xyxy, rng), labels
-        return [_plain(image, facts, self._config) for image in images], labels
+        crop, facts = self._store.read(row)
+        images, boxes, labels = [crop], [facts.box_xyxy], (facts.label,)
+        original = int(self._originals[np.searchsorted(self._rows, row)])
+        if kind == "blended":
+            images, boxes, labels = list(self_blend(crop, facts.landmarks, rng)), boxes * 2, (0, 1)
+        elif kind == "matched":
+            real, known = self._store.read(original)
+            images, boxes, labels = [real, crop], [known.box_xyxy, *boxes], (0, 1)
+        if not self._config.augment:
+            shown = zip(images, boxes, strict=True)
+            return [_plain(image, box, self._config) for image, box in shown], labels
+        shown = self._augment(images, boxes, rng)
+        share = self._config.shuffled
+        alone = facts.label == 1 and original < 0 and share > 0
+        if kind == "single" and (alone or (facts.label == 0 and rng.random() < share)):
+            grid = int(rng.integers(*_TILES))
+            shown = [shuffled(image, grid, rng) for image in shown]
+        return shown, labels
 
 
 class ValidationCrops(Dataset[Shown]):
@@ -120,14 +145,14 @@ class ValidationCrops(Dataset[Shown]):
             if self._blended:
                 rng = np.random.default_rng((0, row))
                 images, labels = list(self_blend(crop, facts.landmarks, rng)), (0, 1)
-            shown = [_plain(image, facts, self._config) for image in images]
+            shown = [_plain(image, facts.box_xyxy, self._config) for image in images]
             return Shown(place, np.stack(shown), labels, ())
         except _UNREADABLE as error:
             return Shown(place, np.empty(0, np.uint8), (), ((row, _one_line(error)),))
 
 
-def _plain(crop: Image, facts: CropFacts, config: DataConfig) -> Image:
-    return face_cut(crop, facts.box_xyxy, config.margin, config.size)
+def _plain(crop: Image, box_xyxy: NDArray[np.float32], config: DataConfig) -> Image:
+    return face_cut(crop, box_xyxy, config.margin, config.size)
 
 
 def collate(shown: Sequence[Shown]) -> Batch:

@@ -1,4 +1,4 @@
-"""Ending one file's decoding from another thread, whatever the decoder is doing."""
+"""Ending one file's scan from another thread, whatever its child processes are doing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from forensics.errors import ScanCancelled
 
 
 class Stoppable(Protocol):
-    """What a cancellation ends: a decoder process."""
+    """What a cancellation ends: a process that reads the file."""
 
     def stop(self) -> None: ...
 
@@ -17,21 +17,20 @@ class Stoppable(Protocol):
 class Cancellation:
     """One scan's switch: `cancel()` from any thread, any number of times, before or while it runs.
 
-    Who waits for the decoder is woken because the child is killed; who computes finds out at the
-    next `check`.
+    Who waits for a child is woken because it is killed; who computes finds out at the next `check`.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._cancelled = False
-        self._decoder: Stoppable | None = None
+        self._child: Stoppable | None = None
 
     def cancel(self) -> None:
         with self._lock:
             self._cancelled = True
-            decoder = self._decoder
-        if decoder is not None:
-            decoder.stop()
+            child = self._child
+        if child is not None:
+            child.stop()
 
     def is_set(self) -> bool:
         return self._cancelled
@@ -41,10 +40,10 @@ class Cancellation:
         if self._cancelled:
             raise ScanCancelled("the scan was cancelled")
 
-    def attach(self, decoder: Stoppable) -> None:
+    def attach(self, child: Stoppable) -> None:
         """Name the process to end; one that comes after `cancel` is ended at once."""
         with self._lock:
-            self._decoder = decoder
+            self._child = child
             too_late = self._cancelled
         if too_late:
-            decoder.stop()
+            child.stop()
