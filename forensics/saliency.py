@@ -4,10 +4,14 @@ Transformers: attention rollout (Abnar and Zuidema, ACL 2020) with gradient-weig
 (Chefer, Gur and Wolf, ICCV 2021), followed from the answer back to the first layer. Convolutional
 extractors: Grad-CAM (Selvaraju et al., ICCV 2017) on the last map. A hybrid has both: what its
 transformer reads, weighted by what the extractor says there; so has CvT, whose attention alone
-tells little because its convolutions carry what lies where.
+tells little because its convolutions carry what lies where. The published forms of Coccomini et
+al. read a whole map as one token, with weights of its own for each place: there is no attention to
+follow, and Grad-CAM, which averages gradients over the places, mixes up what they say. There:
+gradient times activation (Shrikumar, Greenside and Kundaje, ICML 2017), place by place.
 
-Gradients of attention count by their size, not their sign: networks also learn a fake as the lack
-of what is real, and there the sign points away from it. Measured in docs/log.md.
+Gradients count by their size, not their sign: networks also learn a fake as the lack of what is
+real, and there the sign points away from it. By sign is only the plain classifier's Grad-CAM, where
+map and logit are one linear step apart. Measured in docs/log.md.
 
 Legend: B images, S side in pixels, h heads, N queries, M keys, G grid side (N = G x G, one more
 with a class token), D width.
@@ -29,16 +33,20 @@ from forensics.models.cvt import CvT
 from forensics.models.efficient_vit import EfficientViT
 from forensics.models.efficientnet import EfficientNetClassifier
 from forensics.models.hybrid import Hybrid
-from forensics.models.published import PublishedCrossEfficientViT, PublishedEfficientViT
+from forensics.models.published import (
+    PublishedCrossEfficientViT,
+    PublishedEfficientViT,
+    first_position,
+)
 from forensics.models.vit import ViT
 from forensics.trace import Attended, Trace, recorded
 
 ROLLOUT = "Attention rollout with gradient-weighted attention (Chefer et al., 2021)."
 GRAD_CAM = "Grad-CAM on the extractor's last maps (Selvaraju et al., 2017)."
 BOTH = "Gradient-weighted attention rollout of the transformer times Grad-CAM of its convolutions."
+IN_PLACE = "Gradient times activation of the extractor's last maps, by size, place by place."
 
-# Their tokens are whole maps or two scales at once: no place to follow attention to.
-_NOT_PLACES = (CrossEfficientViT, PublishedCrossEfficientViT, PublishedEfficientViT)
+_ONE_TOKEN = (PublishedCrossEfficientViT, PublishedEfficientViT)  # for a whole map
 
 
 def method_of(model: nn.Module) -> str | None:
@@ -49,8 +57,11 @@ def method_of(model: nn.Module) -> str | None:
         return ROLLOUT
     if isinstance(model, CvT | EfficientViT | Hybrid):
         return BOTH
-    if isinstance(model, (EfficientNetClassifier, *_NOT_PLACES)):
+    # Of two scales at once there is no place to follow attention to.
+    if isinstance(model, EfficientNetClassifier | CrossEfficientViT):
         return GRAD_CAM
+    if isinstance(model, _ONE_TOKEN):
+        return IN_PLACE
     return None
 
 
@@ -65,9 +76,9 @@ def heat_maps(model: nn.Module, x: Tensor) -> Tensor:
     """(B, 3, S, S) float32, normalised as the card says -> (B, S, S) float32 in 0..1, on the CPU.
 
     Large where the logit hangs on the picture most; an image in which nothing was found is zero all
-    over, any other has a maximum of 1. `model` must be in eval mode, on the device
-    of `x`, and not at work in another thread meanwhile. Raises ValueError for a network that
-    `method_of` does not know.
+    over, any other has a maximum of 1. An image's map hangs on no other image of the batch. `model`
+    must be in eval mode, on the device of `x`, and not at work in another thread meanwhile. Raises
+    ValueError for a network that `method_of` does not know.
     """
     method = method_of(model)
     if method is None:
@@ -78,37 +89,34 @@ def heat_maps(model: nn.Module, x: Tensor) -> Tensor:
         # against differences on hybrids with CvT and CMT); the same image twice has not.
         return heat_maps(model, x.expand(2, -1, -1, -1).contiguous())[:1]
     trace = Trace()
-    with torch.enable_grad(), recorded(model, trace):
+    with torch.enable_grad(), first_position(model), recorded(model, trace):
         # One answer per image; rows of a batch do not meet, so one sum serves all.
         answer = cast(Tensor, model(x.detach().requires_grad_())).sum()
     parts: list[Tensor] = []
     if method in (ROLLOUT, BOTH):
         parts.append(_rollout(answer, trace))
-    if method in (GRAD_CAM, BOTH):
-        parts.append(_of_extractors(answer, trace, model, signed=not _reads_maps(model)))
+    if method != ROLLOUT:
+        parts.append(_of_extractors(answer, trace, model))
     heat = torch.ones(len(x), x.shape[2], x.shape[3])
     for part in parts:
         heat = heat * _unit(_resized(part.detach().float().cpu(), x.shape[2]))
     return _unit(heat)
 
 
-def _reads_maps(model: nn.Module) -> bool:
-    """Whether a transformer reads an extractor's maps place by place."""
-    return method_of(model) == BOTH and not isinstance(model, CvT)
-
-
-def _of_extractors(answer: Tensor, trace: Trace, model: nn.Module, *, signed: bool) -> Tensor:
+def _of_extractors(answer: Tensor, trace: Trace, model: nn.Module) -> Tensor:
     """(B, G, G): the last map of each extractor; of a shared one also the early map it gave."""
     used = [maps[-1] for maps in trace.maps]
     if isinstance(model, CrossEfficientViT):
         used.append(trace.maps[0][model.early + 1])
     gradients = torch.autograd.grad(answer, used, retain_graph=True)
     side = max(maps.shape[-1] for maps in used)
+    one_token = isinstance(model, _ONE_TOKEN)
+    signed = isinstance(model, EfficientNetClassifier)
     heat = [
-        _unit(_resized(_grad_cam(maps, gradient, signed=signed).detach(), side))
+        (maps * gradient).abs().sum(1) if one_token else _grad_cam(maps, gradient, signed=signed)
         for maps, gradient in zip(used, gradients, strict=True)
     ]
-    return torch.stack(heat).sum(0)
+    return torch.stack([_unit(_resized(part.detach(), side)) for part in heat]).sum(0)
 
 
 def _grad_cam(maps: Tensor, gradient: Tensor, *, signed: bool = True) -> Tensor:
