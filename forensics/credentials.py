@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from forensics.errors import MediaError
-from forensics.structures import Credentials
+from forensics.findings import Credentials
 from forensics.video.child import leave_network, limit, package_home
 from forensics.video.isolation import BOOTSTRAP, child_environment, open_medium
 from forensics.video.sniff import HEAD_BYTES, sniff

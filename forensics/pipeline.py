@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from forensics.config import ScanConfig
 from forensics.errors import ForensicsError, MediaError
+from forensics.findings import DetectorFacts, Report
 from forensics.report.custody import host_facts
 from forensics.report.facts import Clock, file_sha256, require_stored, software_versions
 from forensics.report.sanity import Pictures
@@ -29,10 +30,8 @@ from forensics.sampling import sample_times
 from forensics.structures import (
     AbstentionLabel,
     DecodeStats,
-    DetectorFacts,
     Frame,
     Observation,
-    Report,
     Verdict,
     VideoInfo,
 )
