@@ -10,15 +10,12 @@ imports inside functions: whatever pulls in torch is imported by `Scanner._load`
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-
-import numpy as np
-from numpy.typing import NDArray
 
 from forensics.config import ScanConfig
 from forensics.errors import ForensicsError, MediaError
@@ -26,7 +23,7 @@ from forensics.findings import DetectorFacts, Report
 from forensics.report.custody import host_facts
 from forensics.report.facts import Clock, file_sha256, require_stored, software_versions
 from forensics.report.sanity import Pictures
-from forensics.sampling import sample_times
+from forensics.sampling import choose_times
 from forensics.structures import (
     AbstentionLabel,
     DecodeStats,
@@ -258,9 +255,15 @@ class Scanner:
             )
         with session:
             looked.info = session.info
-            positions = _positions(config, session.info, path)
+            positions = choose_times(
+                config.sampling,
+                session.info,
+                max_frames=config.limits.max_frames,
+                source=path,
+            )
+            # The child decodes ahead: what counts as decoding is the wait for it.
             frames = session.frames(positions)
-            for batch in batches(_timed(frames, clock), config.faces.batch_frames):
+            for batch in batches(clock.waits("decode", frames), config.faces.batch_frames):
                 if not self._stages.done():
                     on_progress("loading", 0, len(positions))
                 with clock.stage("load"):
@@ -316,34 +319,6 @@ class Scanner:
 
 def _silent(stage: str, done: int, total: int) -> None:
     """The progress of a caller who does not ask for it."""
-
-
-def _positions(config: ScanConfig, info: VideoInfo, path: Path) -> NDArray[np.float64]:
-    """Sampling positions of one file, checked against the limits before they are made."""
-    sampling, limit = config.sampling, config.limits.max_frames
-    length = info.last_s - info.first_s
-    span = min(length, sampling.end_s or length) - (sampling.start_s or 0.0)
-    asked = span * sampling.fps + 1 if sampling.fps else sampling.frames
-    if not asked <= limit:
-        raise MediaError(
-            f"{path}: {asked:.0f} frames to look at, the limit is {limit}; ask for fewer",
-            label="limit_exceeded",
-        )
-    positions = sample_times(sampling, info.first_s, info.last_s, info.listed_frames)
-    if len(positions) == 0:
-        where = f"the range starts at {sampling.start_s} s, the video is {length:.1f} s long"
-        raise MediaError(f"{path}: nothing to look at: {where}", label="unsupported")
-    return positions
-
-
-def _timed(frames: Iterator[Frame], clock: Clock) -> Iterator[Frame]:
-    """The same frames; the wait for the child, which decodes ahead, counts as decoding."""
-    while True:
-        with clock.stage("decode"):
-            frame = next(frames, None)
-        if frame is None:
-            return
-        yield frame
 
 
 def _faces_of(batch: list[Frame], stages: _Stages, clock: Clock) -> list[Observation]:
