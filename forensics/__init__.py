@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from forensics.checkpoint import load_checkpoint
     from forensics.config import ScanConfig
     from forensics.errors import ForensicsError
+    from forensics.findings import Report
     from forensics.pipeline import Scanner, scan
-    from forensics.structures import Report, Verdict
+    from forensics.structures import Verdict
 
 __all__ = [
     "ForensicsError",
@@ -30,7 +31,7 @@ __all__ = [
 
 _HOMES = {
     "ForensicsError": "forensics.errors",
-    "Report": "forensics.structures",
+    "Report": "forensics.findings",
     "ScanConfig": "forensics.config",
     "Scanner": "forensics.pipeline",
     "Verdict": "forensics.structures",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from forensics.errors import MediaError
-from forensics.structures import Credentials
+from forensics.findings import Credentials
 from forensics.video import Cancellation
 from forensics.video.child import leave_network, limit, package_home
 from forensics.video.isolation import BOOTSTRAP, child_environment, open_medium

@@ -10,10 +10,11 @@ import torch
 
 from forensics.checkpoint import Checkpoint
 from forensics.credentials import not_examined, read_credentials
+from forensics.findings import Evidence, HeatMap
 from forensics.preprocess import look, normalise, unlook
 from forensics.report.moments import extremes
 from forensics.saliency import heat_maps, method_of
-from forensics.structures import Evidence, HeatMap, Verdict
+from forensics.structures import Verdict
 from forensics.video import Cancellation
 
 # People and faces of each with heat maps: what a reader can take in, and about a second of time.

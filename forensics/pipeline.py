@@ -4,36 +4,32 @@
 
 Costs overlap: a child process decodes ahead while this one looks for faces, the input's hash is
 taken in a thread, and torch is imported while the first file is already being decoded. Hence the
-imports inside functions: whatever pulls in torch is imported by `Scanner._load`.
+imports inside functions: whatever pulls in torch is imported by `Scanner._load`, or after it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from forensics.config import ScanConfig
 from forensics.errors import ForensicsError, MediaError
+from forensics.findings import DetectorFacts, Report
 from forensics.report.custody import host_facts
 from forensics.report.facts import Clock, file_sha256, require_stored, software_versions
 from forensics.report.sanity import Pictures
-from forensics.sampling import sample_times
+from forensics.sampling import choose_times
 from forensics.structures import (
     AbstentionLabel,
     DecodeStats,
-    DetectorFacts,
     Frame,
     Observation,
-    Report,
     Verdict,
     VideoInfo,
 )
@@ -44,8 +40,8 @@ if TYPE_CHECKING:
     import torch
 
     from forensics.checkpoint import Checkpoint
+    from forensics.detector import Detector
     from forensics.faces import FaceDetector
-    from forensics.runtime import Workers
 
 # Stage ("loading", "looking", "scoring"; "explaining" where evidence is kept), done, total.
 OnProgress = Callable[[str, int, int], None]
@@ -71,19 +67,6 @@ def scan(
     """
     with Scanner(checkpoint, config) as scanner:
         return scanner.scan(path, on_progress=on_progress, last=True, keep_evidence=keep_evidence)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stages:
-    """What `Scanner._load` made ready, once for all files."""
-
-    checkpoint: Checkpoint
-    scorer: Checkpoint  # the same with its network made faster
-    faces: FaceDetector
-    device: torch.device
-    dtype: torch.dtype
-    workers: Workers | None
-    batch_size: int
 
 
 @dataclass(slots=True)
@@ -114,7 +97,7 @@ class Scanner:
         prestart(self._config.decoder)
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="forensics")
-        self._stages = self._pool.submit(self._load, checkpoint or "default", face_detector)
+        self._detector = self._pool.submit(self._load, checkpoint or "default", face_detector)
 
     def __enter__(self) -> Scanner:
         return self
@@ -126,18 +109,14 @@ class Scanner:
         """Stop the threads and the decoder process that stands by."""
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
-        if not self._stages.cancelled() and self._stages.exception() is None:
-            workers = self._stages.result().workers
-            if workers is not None:
-                workers.close()
+        if not self._detector.cancelled() and self._detector.exception() is None:
+            self._detector.result().close()
         dismiss()
 
     @property
     def detector(self) -> DetectorFacts:
         """Which detector judges; waits for it. Raises CheckpointError or ConfigError."""
-        checkpoint = self._stages.result().checkpoint
-        card, weights = checkpoint.card, checkpoint.sha256
-        return DetectorFacts(name=card.name, version=card.version, sha256=weights)
+        return self._detector.result().facts
 
     def scan(
         self,
@@ -172,8 +151,8 @@ class Scanner:
         except MediaError as error:
             cancellation.check()  # then it is the decoder's end that was asked for
             verdict = abstain(cast("AbstentionLabel", error.label), str(error))
-        stages = self._stages.result()
-        dtype = str(stages.dtype).removeprefix("torch.")
+        detector = self._detector.result()
+        dtype = str(detector.dtype).removeprefix("torch.")
         with clock.stage("hash"):
             try:
                 sha256, num_bytes = digest.result() if digest else (None, None)
@@ -189,8 +168,8 @@ class Scanner:
                 evidence = gather(
                     path,
                     verdict,
-                    stages.checkpoint,
-                    stages.device,
+                    detector.checkpoint,
+                    detector.device,
                     readable=digest is not None,
                     on_progress=partial(report_progress, "explaining"),
                     cancellation=cancellation,
@@ -205,11 +184,11 @@ class Scanner:
             detector=self.detector,
             software=software_versions(),
             config=asdict(self._config)
-            | {"device": str(stages.device), "dtype": dtype, "batch_size": stages.batch_size},
+            | {"device": str(detector.device), "dtype": dtype, "batch_size": detector.batch_size},
             started=started.isoformat(timespec="seconds"),
             ended=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             num_bytes=num_bytes,
-            host=_host(stages.device),
+            host=_host(detector.device),
             evidence=evidence,
             seconds=clock.total(),
             timings_s=clock.stages,
@@ -219,18 +198,18 @@ class Scanner:
         from forensics.scoring import score_tracks
         from forensics.tracking import link
 
-        stages = self._stages.result()
-        card = stages.checkpoint.card
+        detector = self._detector.result()
+        card = detector.checkpoint.card
         with clock.stage("track"):
             tracks = link(looked.observations)
         with clock.stage("score"):
             scores = score_tracks(
                 tracks,
-                stages.scorer,
-                batch_size=stages.batch_size,
-                device=stages.device,
-                dtype=stages.dtype,
-                workers=stages.workers,
+                detector.scorer,
+                batch_size=detector.batch_size,
+                device=detector.device,
+                dtype=detector.dtype,
+                workers=detector.workers,
                 on_progress=lambda done, total: on_progress("scoring", done, total),
             )
         return decide(
@@ -268,14 +247,20 @@ class Scanner:
             )
         with session:
             looked.info = session.info
-            positions = _positions(config, session.info, path)
+            positions = choose_times(
+                config.sampling,
+                session.info,
+                max_frames=config.limits.max_frames,
+                source=path,
+            )
+            # The child decodes ahead: what counts as decoding is the wait for it.
             frames = session.frames(positions)
-            for batch in batches(_timed(frames, clock), config.faces.batch_frames):
-                if not self._stages.done():
+            for batch in batches(clock.waits("decode", frames), config.faces.batch_frames):
+                if not self._detector.done():
                     on_progress("loading", 0, len(positions))
                 with clock.stage("load"):
-                    stages = self._stages.result()
-                looked.observations += _faces_of(batch, stages, clock)
+                    detector = self._detector.result()
+                looked.observations += _faces_of(batch, detector, clock)
                 if sum(seen.crop.nbytes for seen in looked.observations) > _CROP_BYTES:
                     raise MediaError(
                         f"{path}: too many faces in too many frames; ask for fewer frames",
@@ -290,37 +275,12 @@ class Scanner:
 
     def _load(
         self, checkpoint: Checkpoint | str | Path, face_detector: FaceDetector | None
-    ) -> _Stages:
-        """Everything that needs torch; in the background, and given up when the scanner closes."""
-        from forensics.checkpoint import Checkpoint, load_checkpoint
-        from forensics.faces import MtcnnDetector
-        from forensics.models.inference import for_inference
-        from forensics.runtime import choose_device, compute_workers
-        from forensics.scoring import faces_per_pass, precision
+    ) -> Detector:
+        """In the background: the import alone brings torch."""
+        from forensics.detector import load_detector
 
-        config = self._config
-        device = choose_device(config.device)
-        if self._closing.is_set():
-            raise ForensicsError("the scanner was closed while it was loading")
-        if isinstance(checkpoint, Checkpoint):
-            checkpoint.model.to(device)
-        else:
-            checkpoint = load_checkpoint(checkpoint, device=device)
-        workers = compute_workers(device)
-        faces = face_detector or MtcnnDetector(
-            config.faces,
-            max_faces=config.limits.max_faces,
-            device=str(device),
-            workers=workers,
-        )
-        return _Stages(
-            checkpoint=checkpoint,
-            scorer=replace(checkpoint, model=for_inference(checkpoint.model)),
-            faces=faces,
-            device=device,
-            dtype=precision(checkpoint.card, device),
-            workers=workers,
-            batch_size=faces_per_pass(config.batch_size, device),
+        return load_detector(
+            checkpoint, self._config, face_detector=face_detector, stop=self._closing
         )
 
 
@@ -328,40 +288,12 @@ def _silent(stage: str, done: int, total: int) -> None:
     """The progress of a caller who does not ask for it."""
 
 
-def _positions(config: ScanConfig, info: VideoInfo, path: Path) -> NDArray[np.float64]:
-    """Sampling positions of one file, checked against the limits before they are made."""
-    sampling, limit = config.sampling, config.limits.max_frames
-    length = info.last_s - info.first_s
-    span = min(length, sampling.end_s or length) - (sampling.start_s or 0.0)
-    asked = span * sampling.fps + 1 if sampling.fps else sampling.frames
-    if not asked <= limit:
-        raise MediaError(
-            f"{path}: {asked:.0f} frames to look at, the limit is {limit}; ask for fewer",
-            label="limit_exceeded",
-        )
-    positions = sample_times(sampling, info.first_s, info.last_s, info.listed_frames)
-    if len(positions) == 0:
-        where = f"the range starts at {sampling.start_s} s, the video is {length:.1f} s long"
-        raise MediaError(f"{path}: nothing to look at: {where}", label="unsupported")
-    return positions
-
-
-def _timed(frames: Iterator[Frame], clock: Clock) -> Iterator[Frame]:
-    """The same frames; the wait for the child, which decodes ahead, counts as decoding."""
-    while True:
-        with clock.stage("decode"):
-            frame = next(frames, None)
-        if frame is None:
-            return
-        yield frame
-
-
-def _faces_of(batch: list[Frame], stages: _Stages, clock: Clock) -> list[Observation]:
+def _faces_of(batch: list[Frame], detector: Detector, clock: Clock) -> list[Observation]:
     from forensics.observations import observe
 
-    cutting = stages.checkpoint.card.preprocessing
+    cutting = detector.checkpoint.card.preprocessing
     with clock.stage("detect"):
-        faces = stages.faces.detect([frame.pixels for frame in batch])
+        faces = detector.faces.detect([frame.pixels for frame in batch])
     with clock.stage("crop"):
         return observe(batch, faces, margin=cutting.margin, size=cutting.crop_size)
 

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from forensics.config import SamplingConfig
+from forensics.errors import MediaError
+from forensics.structures import VideoInfo
+
+
+def choose_times(
+    config: SamplingConfig, info: VideoInfo, *, max_frames: int, source: Path
+) -> NDArray[np.float64]:
+    """`sample_times` of one file, at least one, checked against the limit before they are made.
+
+    Raises MediaError, which begins with `source`: `limit_exceeded` where more than `max_frames`
+    were asked for, `unsupported` where the range starts behind the end.
+    """
+    length = info.last_s - info.first_s
+    span = min(length, config.end_s or length) - (config.start_s or 0.0)
+    asked = span * config.fps + 1 if config.fps else config.frames
+    if not asked <= max_frames:
+        raise MediaError(
+            f"{source}: {asked:.0f} frames to look at, the limit is {max_frames}; ask for fewer",
+            label="limit_exceeded",
+        )
+    times = sample_times(config, info.first_s, info.last_s, info.listed_frames)
+    if len(times) == 0:
+        where = f"the range starts at {config.start_s} s, the video is {length:.1f} s long"
+        raise MediaError(f"{source}: nothing to look at: {where}", label="unsupported")
+    return times
 
 
 def sample_times(

@@ -12,12 +12,11 @@ import numpy as np
 
 from forensics.config import ScanConfig
 from forensics.errors import CheckpointError, ForensicsError
+from forensics.findings import DetectorFacts, Report
 from forensics.structures import (
     DecodeStats,
-    DetectorFacts,
     Label,
     PersonVerdict,
-    Report,
     Thresholds,
     Track,
     TrackScore,

@@ -19,12 +19,12 @@ from typing import Any
 from makers_report import abstained, judged, person
 
 from forensics.errors import ForensicsError
+from forensics.findings import DetectorFacts, Report
 from forensics.serve.app import Rooms, create_app
 from forensics.serve.queue import JobQueue
 from forensics.serve.security import Access
 from forensics.serve.server import http_server
 from forensics.serve.store import Store
-from forensics.structures import DetectorFacts, Report
 from forensics.video import Cancellation
 
 with warnings.catch_warnings():

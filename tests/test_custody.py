@@ -19,13 +19,13 @@ from typer.testing import CliRunner
 
 import forensics
 from forensics.errors import ConfigError, ReportError
+from forensics.findings import Report
 from forensics.report import json_text, to_document
 from forensics.report.comparison import compare
 from forensics.report.custody import canonical, host_facts, sha256_of
 from forensics.report.reading import read_document
 from forensics.report.signature import Signer, holds, load_public_key
 from forensics.report.verification import proven, verify
-from forensics.structures import Report
 
 pytest.importorskip("cryptography", reason="cryptography is not installed")
 (SCRIPT,) = metadata.entry_points(group="console_scripts", name="deepfake")

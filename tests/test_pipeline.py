@@ -34,9 +34,10 @@ from forensics.errors import (
     MediaError,
     ScanCancelled,
 )
+from forensics.findings import Report
 from forensics.preprocess import normalise
 from forensics.report import schema, to_document
-from forensics.structures import DecodeStats, Face, Frame, Report, VideoInfo
+from forensics.structures import DecodeStats, Face, Frame, VideoInfo
 from forensics.video import Cancellation, isolation, open_video
 
 SIDE = 160

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from makers_report import HOSTILE, abstained, judged, person
 
+from forensics.findings import Credentials, Evidence, HeatMap, Report
 from forensics.report.html import page, render, section
 from forensics.report.pictures import in_words, sharpness, with_heat
 from forensics.report.rows import clock
 from forensics.report.words import WORDS, error_rates
-from forensics.structures import Credentials, Evidence, HeatMap, PersonVerdict, Report
+from forensics.structures import PersonVerdict
 
 MARKUP = "<img src=x onerror=alert(1)><script>document.title='owned'</script>\"'&{{7*7}}"
 

@@ -26,8 +26,8 @@ from typer.testing import CliRunner
 import forensics
 from forensics.config import Limits, ScanConfig
 from forensics.errors import ConfigError, MediaError
+from forensics.findings import Report
 from forensics.report.overlay import Track, annotate, write_overlay
-from forensics.structures import Report
 from forensics.video import VideoSession, open_video, sound
 
 SIZE = (320, 240)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forensics.config import FacesConfig, Limits, SamplingConfig, ScanConfig, load_config
-from forensics.errors import ConfigError
-from forensics.sampling import sample_times
+from forensics.errors import ConfigError, MediaError
+from forensics.sampling import choose_times, sample_times
+from forensics.structures import VideoInfo
 
 
 @pytest.mark.parametrize(
@@ -160,3 +162,41 @@ def test_nonsense_is_refused_by_name(cls: type, values: dict[str, float]) -> Non
         cls(**values)
     with pytest.raises(ConfigError, match=names):
         load_config(cls, values, "settings.yaml")
+
+
+@pytest.mark.parametrize(
+    ("config", "label", "words"),
+    [
+        (SamplingConfig(frames=9), "limit_exceeded", "9 frames to look at, the limit is 8"),
+        (SamplingConfig(fps=10.0), "limit_exceeded", "41 frames to look at, the limit is 8"),
+        (SamplingConfig(frames=4, start_s=5.0), "unsupported", "video is 4.0 s long"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_refused_with_the_files_name(
+    config: SamplingConfig, label: str, words: str
+) -> None:
+    with pytest.raises(MediaError, match=f"^clip.mp4: .*{words}") as caught:
+        choose_times(config, four_seconds(), max_frames=8, source=Path("clip.mp4"))
+    assert caught.value.label == label
+
+
+def test_a_short_range_of_many_frames_a_second_stays_within_the_limit() -> None:
+    config = SamplingConfig(fps=10.0, start_s=1.0, end_s=1.7)
+    times = choose_times(config, four_seconds(), max_frames=8, source=Path("clip.mp4"))
+    assert times == pytest.approx([3 + i / 10 for i in range(8)])
+
+
+def four_seconds() -> VideoInfo:
+    return VideoInfo(
+        kind="video",
+        container="mp4",
+        codec="h264",
+        width=64,
+        height=48,
+        first_s=2.0,
+        last_s=6.0,
+        duration_s=4.04,
+        frame_rate=25.0,
+        declared_frames=101,
+        listed_frames=101,
+    )

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from forensics.errors import ConfigError
+from forensics.findings import Report
 from forensics.report.document import printable, readable_path, to_document
 from forensics.report.moments import Moment, most_suspicious
 from forensics.report.table import COLUMNS, csv_header, csv_row
-from forensics.structures import Report
 from forensics.whole_file import whole_file
 
 __all__ = [

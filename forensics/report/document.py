@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from forensics.findings import Credentials, Report
 from forensics.report.custody import sha256_of
 from forensics.report.origin import bit_rate, recompression_hints
-from forensics.structures import Credentials, PersonVerdict, Report, Verdict
+from forensics.structures import PersonVerdict, Verdict
 
 SCHEMA = "deepfake-report/2"
 

@@ -6,12 +6,15 @@ import hashlib
 import platform
 import stat
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 from forensics.errors import ForensicsError, MediaError
+
+Item = TypeVar("Item")
 
 # Whatever can change a probability.
 _SOFTWARE = (
@@ -84,6 +87,16 @@ class Clock:
             yield
         finally:
             self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
+
+    def waits(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items; the wait for each counts for the stage `name`."""
+        waiting = iter(items)
+        while True:
+            with self.stage(name):
+                item = next(waiting, None)
+            if item is None:
+                return
+            yield item
 
     def total(self) -> float:
         return time.perf_counter() - self._start

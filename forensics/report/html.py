@@ -18,13 +18,14 @@ from typing import Any, cast
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from forensics.findings import Evidence, Report
 from forensics.report import charts, pictures
 from forensics.report.custody import sha256_of
 from forensics.report.document import printable, to_document
 from forensics.report.moments import extremes, most_suspicious
 from forensics.report.rows import clock, commands, media_rows, number
 from forensics.report.words import WORDS, error_rates
-from forensics.structures import Evidence, PersonVerdict, Report
+from forensics.structures import PersonVerdict
 
 # What a reader can take in; a crowd's others stand in a table.
 _SHOWN_PEOPLE = 12

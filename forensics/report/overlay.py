@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from forensics.config import ScanConfig
 from forensics.errors import ConfigError, MediaError
-from forensics.structures import PersonVerdict, Report, Thresholds
+from forensics.findings import Report
+from forensics.structures import PersonVerdict, Thresholds
 from forensics.verdict import label_of
 from forensics.video import open_video
 from forensics.video.sound import add_sound, count_sound

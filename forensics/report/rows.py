@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from forensics.findings import Report
 from forensics.report.document import printable
-from forensics.structures import Report
 
 
 def clock(seconds: float) -> str:

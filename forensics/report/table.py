@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from forensics.findings import Report
 from forensics.report.document import printable, to_document
 from forensics.report.moments import most_suspicious
-from forensics.structures import Report
 
 # New columns go to the end: scripts count on the order.
 COLUMNS = (

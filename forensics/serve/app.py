@@ -14,11 +14,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from forensics.errors import MediaError
+from forensics.findings import DetectorFacts
 from forensics.report.words import WORDS
 from forensics.serve.queue import JobList, JobQueue, JobStatus, QueueFull, display_name
 from forensics.serve.security import REPORT_CSP, Access, Guard
 from forensics.serve.store import Store, UploadTooLarge, UploadTooSlow, too_large
-from forensics.structures import DetectorFacts, Label
+from forensics.structures import Label
 
 # The page, by address: a closed list, so no name from outside ever becomes a path.
 _PAGE = {

@@ -15,9 +15,10 @@ from typing import Literal, Protocol
 from pydantic import BaseModel
 
 from forensics.errors import ForensicsError, ScanCancelled
+from forensics.findings import Report
 from forensics.report import printable
 from forensics.serve.store import Store, Upload
-from forensics.structures import Label, Report
+from forensics.structures import Label
 from forensics.video import Cancellation
 
 State = Literal["queued", "running", "cancelling", "done", "failed", "cancelled"]

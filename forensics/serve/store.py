@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forensics.errors import ForensicsError
+from forensics.findings import Report
 from forensics.report import write
-from forensics.structures import Report
 from forensics.video.sniff import HEAD_BYTES, sniff
 
 PREFIX = "deepfake-serve-"
