@@ -12,7 +12,7 @@ from portraits import FACE_XYXY, portrait
 
 from forensics.crops import face_crop
 from forensics.datasets import augment
-from forensics.datasets.augment import Augmentation, face_cut, pipeline
+from forensics.datasets.augment import Augmentation, face_cut, pipeline, recoded, shuffled
 from forensics.datasets.recompress import as_h264
 
 BOX = np.array(FACE_XYXY, dtype=np.float32)
@@ -159,3 +159,24 @@ def test_without_x264_another_codec_does_it(monkeypatch: pytest.MonkeyPatch) -> 
     image = portrait()
     errors = [np.abs(as_h264(image, crf).astype(int) - image).mean() for crf in (18, 40)]
     assert 0.2 < errors[0] < errors[1] < 30
+
+
+def test_shuffling_keeps_every_pixel_of_whole_tiles() -> None:
+    image = np.random.default_rng(2).integers(0, 256, (50, 50, 3), dtype=np.uint8)
+    made = shuffled(image, 4, np.random.default_rng(0))
+    assert not np.array_equal(made, image)
+    assert np.array_equal(made[48:], image[48:])
+    assert np.array_equal(np.sort(made[:48, :48].ravel()), np.sort(image[:48, :48].ravel()))
+
+
+def test_both_halves_are_recoded_alike_and_lose_detail() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    touched = 0
+    for seed in range(40):
+        first, second = recoded((noise, noise), np.random.default_rng(seed))
+        assert np.array_equal(first, second)
+        assert first.shape == noise.shape
+        if not np.array_equal(first, noise):
+            touched += 1
+            assert cv2.Laplacian(first, cv2.CV_32F).var() < cv2.Laplacian(noise, cv2.CV_32F).var()
+    assert 8 <= touched <= 22

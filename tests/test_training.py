@@ -1,37 +1,17 @@
-"""The training loop learns, averages its weights and writes them whole."""
+"""The averaged weights, and the faster gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from efficientnet_pytorch import EfficientNet  # pyright: ignore[reportMissingTypeStubs]
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from forensics.models.efficientnet import efficientnet
-from forensics.preprocess import Preprocessing
 from forensics.training.depthwise import fast_depthwise
 from forensics.training.ema import update_average
-from forensics.training.loop import TrainConfig, pair_loss, train
-
-PREPROCESSING = Preprocessing(size=16, margin=1.3, mean=(0.5,) * 3, std=(0.5,) * 3)
-
-
-class BrightFakes(Dataset[Tensor]):
-    """A fake is its real made brighter: learnable in a few steps."""
-
-    def __len__(self) -> int:
-        return 400
-
-    def __getitem__(self, index: int) -> Tensor:
-        rng = np.random.default_rng(index)
-        real = rng.integers(60, 120, (16, 16, 3), dtype=np.uint8)
-        return torch.from_numpy(np.stack([real, real + np.uint8(60)]))
 
 
 class Tiny(nn.Module):
@@ -42,37 +22,6 @@ class Tiny(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.extractor(x).mean((2, 3))).squeeze(1)
-
-
-def test_the_loop_learns_a_learnable_difference_and_writes_its_average(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = Tiny()
-    losses: list[float] = []
-    config = TrainConfig(
-        steps=40, seconds=600, workers=0, pairs_per_batch=8, lr_extractor=0.05, lr_transformer=0.05
-    )
-    average = train(
-        model,
-        model.extractor,
-        BrightFakes(),
-        PREPROCESSING,
-        config,
-        out=tmp_path,
-        on_step=lambda _step, loss, _progress: losses.append(loss),
-    )
-    assert len(losses) == 40
-    assert losses[-1] < 0.5 * losses[0]
-    assert not average.training
-    written = load_file(tmp_path / "ema.safetensors")
-    assert all(torch.equal(written[name], value) for name, value in average.state_dict().items())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ema.safetensors"]
-
-
-def test_an_offset_common_to_both_halves_leaves_the_ranking_term_alone() -> None:
-    logits = torch.tensor([0.0, -1.0, 2.0, 1.0])
-    plain = pair_loss(logits, 1.0) - pair_loss(logits, 0.0)
-    shifted = pair_loss(logits + 5, 1.0) - pair_loss(logits + 5, 0.0)
-    assert float(plain) == pytest.approx(float(shifted), abs=1e-5)
 
 
 def test_the_average_moves_weights_and_statistics_by_the_decay() -> None:

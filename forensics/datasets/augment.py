@@ -211,34 +211,3 @@ def _recode(
         soft = cv2.GaussianBlur(shown, (0, 0), 1.2)
         shown = cv2.addWeighted(shown, 1 + sharper, soft, -sharper, 0)
     return np.asarray(shown, dtype=np.uint8)
-
-
-def jittered_cut(
-    crops: Pair,
-    box: NDArray[np.float32],
-    other_box: NDArray[np.float32],
-    size: int,
-    rng: np.random.Generator,
-) -> Pair:
-    """The same jittered square around each crop's own face box: (size, size, 3) each.
-
-    The margin varies around the 1.3 that scanning uses, the centre by 6% of the face.
-    """
-    margin = rng.uniform(1.1, 1.55)
-    shift = rng.uniform(-0.06, 0.06, 2)
-    return (
-        _cut(crops[0], box, margin, shift, size),
-        _cut(crops[1], other_box, margin, shift, size),
-    )
-
-
-def _cut(
-    crop: NDArray[np.uint8],
-    box: NDArray[np.float32],
-    margin: float,
-    shift: NDArray[np.float64],
-    size: int,
-) -> NDArray[np.uint8]:
-    side = float(max(box[2] - box[0], box[3] - box[1]))
-    moved = (box + side * np.tile(shift, 2)).astype(np.float32)
-    return cut(crop, square_box(moved, margin, (0, 0, crop.shape[1], crop.shape[0])), size)
