@@ -19,13 +19,14 @@ from starlette.websockets import WebSocketDisconnect
 
 from forensics.config import ServeConfig, load_config
 from forensics.errors import ConfigError
+from forensics.findings import Report
 from forensics.report import schema
 from forensics.serve import queue as queue_module
 from forensics.serve import store as store_module
 from forensics.serve.queue import display_name
 from forensics.serve.security import Access
 from forensics.serve.store import FORMATS
-from forensics.structures import ABSTENTION_LABELS, JUDGED_LABELS, Report
+from forensics.structures import ABSTENTION_LABELS, JUDGED_LABELS
 
 OURS = "http://127.0.0.1:8000"
 BINARY = {"content-type": "application/octet-stream"}
