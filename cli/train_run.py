@@ -95,11 +95,15 @@ def _recipe(config: str) -> tuple[dict[str, Any], str]:
 
 
 def _train(config: TrainConfig, data: Path, out: Path, *, resume: bool, quiet: bool) -> Outcome:
+    from forensics.datasets.preparation import is_store
     from forensics.training.folder import require_free
+    from forensics.training.learner import rehearse
     from forensics.training.trainer import train
 
     if not resume:
         require_free(out)  # before hours of cutting
+    if not is_store(data):
+        rehearse(config)
     first = os.environ.get("RANK", "0") == "0"
     with TrainingScreen(quiet=quiet or not first) as screen:
         folder, store = _crops(config, data, out, screen)

@@ -342,6 +342,28 @@ def test_a_class_that_one_split_lacks_is_said_before_the_cutting(
     assert not seen
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.name=vit-tinny", "model.name: 'vit-tinny' is unknown; did you mean vit-tiny?"),
+        ("model.options.dept=2", "model.options.dept: vit-tiny has none; did you mean depth?"),
+        ("model.freeze=[block]", "model.freeze: there is no part 'block'; did you mean blocks?"),
+        ("model.init=absent.safetensors", "absent.safetensors: neither a file"),
+    ],
+)
+def test_a_network_that_cannot_be_is_said_before_the_cutting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "set", *(f"{label}/{n}.mp4" for label in ("real", "fake") for n in range(6)))
+    seen = fake_extraction(monkeypatch, {})
+    code, out, err = train(*TINY, "--data", "set", "--out", "run", "--set", setting)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not seen
+    assert not Path("run").exists()
+
+
 def test_reals_alone_are_divided_where_fakes_are_made_from_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

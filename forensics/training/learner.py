@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+def rehearse(config: TrainConfig) -> None:
+    """Build the network once: what it cannot be is told before hours of cutting.
+
+    Raises ConfigError and CheckpointError.
+    """
+    freeze(build_network(config.model, config.data, seed=config.seed)[0], config.model.freeze)
+
+
 class Learner:
     """The moving parts of a run. `network` learns, `judged` is what is validated and kept."""
 

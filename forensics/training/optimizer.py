@@ -25,7 +25,7 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
         found = [p for name, p in model.named_parameters() if _within(name, part)]
         if not found:
             homes = [name.split(".")[:-1] for name, _ in model.named_parameters()]
-            known = sorted({".".join(home[:depth]) for home in homes for depth in (1, 2, 3)})
+            known = sorted({".".join(home[:depth]) for home in homes for depth in (1, 2)} - {""})
             raise ConfigError(f"model.freeze: there is no part {part!r}{nearest(part, known)}")
         for parameter in found:
             parameter.requires_grad_(False)
