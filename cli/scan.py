@@ -107,9 +107,9 @@ def require_page(page: Path) -> None:
 def _require_overlay(overlay: Path, files: Sequence[Path]) -> None:
     from forensics.report.overlay import require_target
 
-    require_target(overlay)
     if len(files) > 1:
         raise ConfigError(f"--overlay annotates one video, not {len(files)}; name one file")
+    require_target(overlay, files[0])
 
 
 def _annotate(overlay: Path, report: Report, config: ScanConfig, screen: Screen) -> bool:

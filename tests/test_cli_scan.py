@@ -262,6 +262,17 @@ def test_a_page_that_cannot_be_written_is_told_before_anything_is_scanned(
     assert len(outcome.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("target", ["o.gif", "absent/o.mp4", "fake.mp4"])
+def test_an_overlay_that_cannot_be_written_is_told_before_anything_is_scanned(
+    scan: Scan, target: str
+) -> None:
+    touch("fake.mp4")
+    outcome = scan("fake.mp4", "--overlay", target)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"deepfake: {target}: ")
+    assert len(outcome.err.splitlines()) == 1
+
+
 def test_without_a_page_no_evidence_is_asked_for(
     scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

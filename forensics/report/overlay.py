@@ -46,14 +46,16 @@ class Seen:
     so_far: float
 
 
-def require_target(target: Path) -> None:
-    """Raise ConfigError where an annotated video could not be written."""
+def require_target(target: Path, source: Path) -> None:
+    """Raise ConfigError where an annotated video of `source` could not be written."""
     if target.suffix.lower() not in CONTAINERS:
         raise ConfigError(
             f"{target}: --overlay writes video; give a name that ends in {', '.join(CONTAINERS)}"
         )
     if target.is_dir() or not target.parent.is_dir():
         raise ConfigError(f"{target}: not a file in an existing folder; check --overlay")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise ConfigError(f"{target}: is the video itself; name another file")
 
 
 def write_overlay(
@@ -68,8 +70,9 @@ def write_overlay(
     `on_progress` gets (frames done, frames in all). Raises MediaError where the file cannot be
     decoded again or its sound does not fit the container, ConfigError for the target's suffix.
     """
-    require_target(target)
-    source, container = Path(report.path), CONTAINERS[target.suffix.lower()]
+    source = Path(report.path)
+    require_target(target, source)
+    container = CONTAINERS[target.suffix.lower()]
     info = report.info
     if info is None:
         raise MediaError(
@@ -77,12 +80,13 @@ def write_overlay(
         )
     if info.kind == "image":
         raise MediaError(f"{source}: a picture; only videos are annotated", label="unsupported")
-    if target.exists() and target.samefile(source):
-        raise ConfigError(f"{target}: is the video itself; name another file")
     sounds = count_sound(source, container, config.limits)
     people = [Track(person) for person in report.verdict.people]
+    # Read back to be joined with sound, Matroska, which stores no decoding times, would lose the
+    # first pictures; MP4 stores them.
+    made_in = "mp4" if sounds else container
     with _temporary(target) as silent, _temporary(target) as whole:
-        with open_video(source, limits=config.limits) as session, _Film(silent, container) as film:
+        with open_video(source, limits=config.limits) as session, _Film(silent, made_in) as film:
             for done, frame in enumerate(session.every_frame(), start=1):
                 film.add(annotate(frame.pixels, frame.time_s, report, people), frame.time_s)
                 if on_progress is not None:
