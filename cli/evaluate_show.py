@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -25,6 +23,8 @@ from forensics.evaluation.ledger import Ledger
 from forensics.evaluation.outcome import AS_IT_IS, Outcome
 from forensics.report import printable
 
+from .progress import paused, progress_bar
+
 _AUC_EVERY_S = 1.0  # sorting a hundred thousand scores takes a hundredth of that
 _LINE_EVERY_S = 10.0  # where there is no terminal
 
@@ -33,14 +33,13 @@ class Screen:
     """stderr during a run: files, files per second, time left, running AUC, failures."""
 
     def __init__(self, *, quiet: bool, labels: Sequence[Sample]) -> None:
-        console = Console(stderr=True, highlight=False)
-        self._live, self._quiet = console.is_terminal and not quiet, quiet
+        self._quiet = quiet
         self._fake = {sample.place: sample.label == "fake" for sample in labels}
         self._judged: dict[str, float] = {}
         self._failed = self._done = self._left = 0
         self._auc_at = self._line_at = self._started = time.monotonic()
         self._auc = "AUC -"
-        self._progress = Progress(
+        self._progress = progress_bar(
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -49,12 +48,9 @@ class Screen:
             TimeRemainingColumn(elapsed_when_finished=False),
             TextColumn("{task.fields[auc]}"),
             TextColumn("{task.fields[failed]}", style="red"),
-            console=console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=not self._live,
+            quiet=quiet,
         )
+        self._live = not self._progress.disable
         self._task: TaskID | None = None
 
     def __enter__(self) -> Screen:
@@ -116,9 +112,8 @@ class Screen:
         return f"{self._failed} failed" if self._failed else ""
 
     def _say(self, line: str) -> None:
-        self._progress.stop()
-        print(line, file=sys.stderr, flush=True)
-        self._progress.start()
+        with paused(self._progress):
+            print(line, file=sys.stderr, flush=True)
 
 
 def headline(summary: Mapping[str, Any], document: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,28 +112,23 @@ def _run(manifest: Path, out: Path, given: dict[str, Any], *, workers: int, quie
 
 
 def _progress(*, quiet: bool) -> Progress:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
-    console = Console(file=sys.stderr, highlight=False)
-    return Progress(
+    from .progress import progress_bar
+
+    return progress_bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        disable=quiet or not console.is_terminal,
+        quiet=quiet,
         speed_estimate_period=120,  # seconds looked back: videos differ in length
     )

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -22,6 +21,7 @@ from rich.text import Text
 from forensics import Report
 from forensics.report import Moment, most_suspicious, printable
 
+from .progress import paused, progress_bar
 from .terminal import error_line
 
 _COLOURS = {"likely_fake": "bold red", "likely_real": "green", "uncertain": "yellow"}
@@ -32,20 +32,14 @@ class Screen:
 
     def __init__(self, num_files: int, *, quiet: bool) -> None:
         self._num_files, self._done, self._quiet = num_files, 0, quiet
-        console = Console(stderr=True, highlight=False)
-        self._live = console.is_terminal and not quiet
-        # stdout is never redirected: it carries the result, wherever it leads.
-        self._progress = Progress(
+        self._progress = progress_bar(
             TextColumn("{task.fields[count]} {task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=not self._live,
+            quiet=quiet,
         )
+        self._live = not self._progress.disable
         self._task: TaskID | None = None
 
     def __enter__(self) -> Screen:
@@ -78,11 +72,8 @@ class Screen:
 
     def pausing(self, show: Callable[[], None]) -> None:
         """Take the bar off the terminal while `show` writes there."""
-        self._progress.stop()
-        try:
+        with paused(self._progress):
             show()
-        finally:
-            self._progress.start()
 
     def error(self, message: str) -> None:
         self.pausing(lambda: error_line(message))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -18,6 +16,8 @@ from rich.progress import (
 from forensics.report import printable
 from forensics.training import progress
 
+from .progress import paused, progress_bar
+
 _LINE_EVERY = 100  # rows cut between two lines where there is no terminal
 
 
@@ -25,9 +25,8 @@ class TrainingScreen:
     """A live bar on a terminal; elsewhere a line now and then."""
 
     def __init__(self, *, quiet: bool) -> None:
-        console = Console(file=sys.stderr, highlight=False)
-        self._quiet, self._live = quiet, console.is_terminal and not quiet
-        self._bar = Progress(
+        self._quiet = quiet
+        self._bar = progress_bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
@@ -35,13 +34,10 @@ class TrainingScreen:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[told]}"),
-            console=console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=not self._live,
+            quiet=quiet,
             speed_estimate_period=120,  # seconds looked back: validations come in between
         )
+        self._live = not self._bar.disable
         self._task: TaskID | None = None
         self._best = ""
         self._told = 0
@@ -79,9 +75,8 @@ class TrainingScreen:
     def note(self, text: str) -> None:
         """A line above the bar."""
         if not self._quiet:
-            self._bar.stop()
-            print(printable(text), file=sys.stderr, flush=True)
-            self._bar.start()
+            with paused(self._bar):
+                print(printable(text), file=sys.stderr, flush=True)
 
     def _show(self, description: str, done: int, total: int, told: str) -> None:
         if self._task is None:

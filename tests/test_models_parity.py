@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from transformers import CvtConfig, CvtForImageClassification
 from forensics.models import build
 from forensics.models.cmt import LightAttention, resize_bias
 from forensics.models.cvt import ConvAttention, QuickGELU
+from forensics.weight_names import TRANSLATIONS
 
 GOLDEN = json.loads((Path(__file__).parent / "assets" / "golden.json").read_text(encoding="utf-8"))
 
@@ -87,27 +87,9 @@ def test_convit_begins_as_timm_does(size: str, heads: int) -> None:
 
 
 def microsoft(name: str) -> str:
-    """Hugging Face's name of a CvT parameter -> Microsoft's."""
-    for old, new in (
-        (r"^cvt\.encoder\.stages\.(\d)\.", r"stage\1."),
-        (r"embedding\.convolution_embeddings\.projection", "patch_embed.proj"),
-        (r"embedding\.convolution_embeddings\.normalization", "patch_embed.norm"),
-        (r"layers\.(\d+)\.layernorm_before", r"blocks.\1.norm1"),
-        (r"layers\.(\d+)\.layernorm_after", r"blocks.\1.norm2"),
-        (r"layers\.(\d+)\.attention\.output\.dense", r"blocks.\1.attn.proj"),
-        (r"layers\.(\d+)\.intermediate\.dense", r"blocks.\1.mlp.fc1"),
-        (r"layers\.(\d+)\.output\.dense", r"blocks.\1.mlp.fc2"),
-        (r"layers\.(\d+)\.attention\.attention\.", r"blocks.\1.attn."),
-        (r"convolution_projection_(.)\w*\.convolution_projection\.convolution",
-         r"conv_proj_\1.conv"),
-        (r"convolution_projection_(.)\w*\.convolution_projection\.normalization",
-         r"conv_proj_\1.bn"),
-        (r"projection_(query|key|value)", lambda m: f"proj_{m[1][0]}"),
-        (r"^layernorm", "norm"),
-        (r"^classifier", "head"),
-    ):  # fmt: skip
-        name = re.sub(old, new, name)
-    return name
+    """Hugging Face's name of a CvT parameter -> Microsoft's, as conversion translates it."""
+    (renamed,) = TRANSLATIONS["CvT"]({name: torch.empty(0)})
+    return renamed
 
 
 def transformers_cvt(activation: str = "gelu", **words: Any) -> nn.Module:

@@ -58,13 +58,7 @@ class VideoSession:
         self._stats: DecodeStats | None = None
         self._read = False
         self._child: isolation.DecoderProcess | None = None
-        budget = wire.Budget(
-            cpu_s=limits.cpu_s,
-            memory_mb=limits.memory_mb,
-            max_pixels=limits.max_pixels,
-            delivered_pixels=limits.delivered_pixels,
-            max_seconds=limits.max_seconds,
-        )
+        budget = wire.Budget.of(limits)
         self._slot_bytes = budget.slot_bytes
         try:
             medium = isolation.open_medium(path)

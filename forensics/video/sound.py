@@ -53,13 +53,7 @@ def _run(
     try:
         if pictures is not None and target is not None:
             fds += [os.open(pictures, os.O_RDONLY), os.open(target, os.O_RDWR)]
-        budget = wire.Budget(
-            cpu_s=limits.cpu_s,
-            memory_mb=limits.memory_mb,
-            max_pixels=limits.max_pixels,
-            delivered_pixels=limits.delivered_pixels,
-            max_seconds=limits.max_seconds,
-        )
+        budget = wire.Budget.of(limits)
         job = {"fds": fds, "container": container, "budget": asdict(budget)}
         more = [entry for entry in sys.path if entry.endswith("-packages")]
         argument = json.dumps([job, None, package_home(), more])

@@ -15,9 +15,12 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from forensics.structures import DecodeStats, VideoInfo
+
+if TYPE_CHECKING:
+    from forensics.config import Limits
 
 EVERY_FRAME = "every frame"
 SLOTS = 4  # frames in flight: the child decodes on while the parent copies one out
@@ -41,6 +44,17 @@ class Budget:
     max_pixels: int
     delivered_pixels: int
     max_seconds: float
+
+    @classmethod
+    def of(cls, limits: Limits) -> Budget:
+        """The child's part of `limits`, in their units."""
+        return cls(
+            cpu_s=limits.cpu_s,
+            memory_mb=limits.memory_mb,
+            max_pixels=limits.max_pixels,
+            delivered_pixels=limits.delivered_pixels,
+            max_seconds=limits.max_seconds,
+        )
 
     @property
     def slot_bytes(self) -> int:
