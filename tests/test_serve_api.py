@@ -130,7 +130,9 @@ def test_what_is_no_medium_is_refused_by_its_first_bytes(
 def test_one_byte_over_the_limit_is_refused_and_one_less_is_not(tmp_path: Path) -> None:
     with house(tmp_path, max_bytes=10_000) as it:
         client = client_of(it)
-        assert send(client, medium("real", 10_000)).status_code == 201
+        taken = send(client, medium("real", 10_000))
+        assert taken.status_code == 201
+        assert it.wait(taken.json()["id"]) == "done"
         answer = send(client, medium("real", 10_001))
         assert answer.status_code == 413
         assert "--max-upload-mb" in answer.json()["detail"]
