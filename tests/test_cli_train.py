@@ -349,9 +349,10 @@ def test_a_class_that_one_split_lacks_is_said_before_the_cutting(
         ("model.options.dept=2", "model.options.dept: vit-tiny has none; did you mean depth?"),
         ("model.freeze=[block]", "model.freeze: there is no part 'block'; did you mean blocks?"),
         ("model.init=absent.safetensors", "absent.safetensors: neither a file"),
+        ("precision=fp16", "precision fp16 needs a CUDA device"),
     ],
 )
-def test_a_network_that_cannot_be_is_said_before_the_cutting(
+def test_what_cannot_be_trained_is_said_before_the_cutting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

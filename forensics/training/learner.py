@@ -18,7 +18,7 @@ from forensics.training.ema import decay_at, update_average
 from forensics.training.losses import detection_loss
 from forensics.training.network import build_network
 from forensics.training.optimizer import build_optimizer, freeze
-from forensics.training.process import seed_step
+from forensics.training.process import require_device, seed_step
 from forensics.training.sam import climb, descend
 from forensics.training.samples import Batch
 from forensics.training.schedule import rate
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 
 def rehearse(config: TrainConfig) -> None:
-    """Build the network once: what it cannot be is told before hours of cutting.
+    """Build the network once: what cannot be is told before hours of cutting.
 
     Raises ConfigError and CheckpointError.
     """
+    require_device(config)
     freeze(build_network(config.model, config.data, seed=config.seed)[0], config.model.freeze)
 
 

@@ -23,16 +23,20 @@ if TYPE_CHECKING:
 _PRECISIONS: dict[int | str, Any] = {32: "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-def start_fabric(config: TrainConfig) -> Fabric:
-    """One process on one device, or its place among those of `torchrun`.
-
-    Raises ConfigError where the device is not there or cannot compute in the wanted precision, and
-    where lightning-fabric is missing.
-    """
+def require_device(config: TrainConfig) -> torch.device:
+    """Raises ConfigError where the device is not there or cannot compute in the wanted precision,
+    and where lightning-fabric is missing."""
     require_libraries()
     device = choose_device(config.device)
     if config.precision == "fp16" and device.type != "cuda":
         raise ConfigError("precision fp16 needs a CUDA device; use precision bf16 or 32")
+    return device
+
+
+def start_fabric(config: TrainConfig) -> Fabric:
+    """One process on one device, or its place among those of `torchrun`. Raises ConfigError as
+    `require_device` does."""
+    device = require_device(config)
     local, world = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     lightning = library("lightning_fabric")
     # It tells on stderr which precision it was asked for; its import sets the level.
