@@ -159,6 +159,20 @@ def test_test_files_stay_whole_where_their_people_are_few(tmp_path: Path) -> Non
     assert not [e for e in result if e.split in SHARES and known.intersection(e.identities)]
 
 
+def test_test_files_give_way_where_no_fake_would_be_left() -> None:
+    """Many reals of nobody, and four people who are all in the test files and in all fakes."""
+    people = [(a, b) for a in range(4) for b in range(4) if a != b]
+    samples = [sample(f"{n}.mp4", split="train") for n in range(40)]
+    samples += [
+        sample(f"{a}-{b}.mp4", "fake", identities=(f"p{a}", f"p{b}"), split="train")
+        for a, b in people
+    ]
+    samples += [sample(f"t{a}.mp4", identities=(f"p{a}",), split="test") for a in range(4)]
+    result = divide(samples, SHARES, seed=0)
+    check_no_leak(result)
+    assert filled(result) >= BOTH
+
+
 def test_whole_groups_are_kept_together_where_that_will_do() -> None:
     """Two circles of four people and a person alone: by size alone, val gets that person only;
     and to come nearer to the shares by taking a circle apart is not worth a file."""

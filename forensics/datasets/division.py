@@ -26,8 +26,9 @@ def divide(
     Files that hang together go together (`assign_splits`) unless a split is then without a label.
     Then people are dealt out (`deal`), and files that show those of several splits are `aside`. So
     are files that share somebody with the data set's test files. Where these are more than half of
-    what there is to learn from, the people of the test files are dealt out with the others: test
-    files that cross are then `aside`, too. Raises ManifestError when a wanted split stays empty.
+    what there is to learn from, or all of a label, the people of the test files are dealt out with
+    the others: test files that cross are then `aside`, too. Raises ManifestError when a wanted
+    split stays empty.
     """
     require_shares(shares)
     tests = [] if shares.get("test") else [each for each in samples if each.split == "test"]
@@ -37,17 +38,29 @@ def divide(
     learning = [sample for sample in samples if sample.place not in places]
     known = {link for sample in tests for link in links(sample)}
     apart = [sample for sample in learning if known.isdisjoint(links(sample))]
-    if 2 * len(apart) < len(learning):
-        dealt = deal(samples, shares, seed=seed, tests=places)
-        if _complete(dealt, shares, _present(learning, labels)):
-            return dealt
-    if not apart:
-        raise ManifestError(
-            "whatever is there to learn from shows somebody of the test files; add other files"
-        )
-    chosen = {sample.place: sample for sample in _parted(apart, shares, seed, labels)}
-    chosen |= {sample.place: sample for sample in tests}
-    return [chosen.get(each.place, replace(each, split=ASIDE)) for each in samples]
+    if not learning:
+        raise ManifestError("every file is in the test split: none is left to learn from")
+    present = _present(learning, labels)
+    strict: list[Sample] = []
+    failure: ManifestError | None = None
+    try:
+        if not apart:
+            raise ManifestError(
+                "whatever is there to learn from shows somebody of the test files; add other files"
+            )
+        chosen = {each.place: each for each in _parted(apart, shares, seed, labels)}
+        chosen |= {sample.place: sample for sample in tests}
+        strict = [chosen.get(each.place, replace(each, split=ASIDE)) for each in samples]
+    except ManifestError as error:
+        failure = error
+    if 2 * len(apart) >= len(learning) and _complete(strict, shares, present):
+        return strict
+    dealt = deal(samples, shares, seed=seed, tests=places)
+    if _complete(dealt, shares, present):
+        return dealt
+    if failure is not None:
+        raise failure
+    return strict
 
 
 def _parted(
