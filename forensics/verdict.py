@@ -31,6 +31,7 @@ TRAIT_LIMITS: dict[str, str] = {
     "no_presentation_times": "The file holds no presentation times: the times given are counted.",
     "scaled_down": "Pictures were scaled down before they were examined: fine traces may be lost.",
 }
+_MOST = 0.5  # coverage below which nothing is called real: what was lost may hold the forgery
 _COMPLETE = 0.995  # coverage from here on is complete: declared counts are often off by a frame
 
 
@@ -70,6 +71,8 @@ def decide(
     No person: `no_face`. Nobody sufficiently seen: `uncertain`, with the probability of whoever
     was seen best. Else the label of the most suspicious sufficiently seen person.
 
+    Nothing is called real of which less than half could be decoded.
+
     Where a file holds fewer frames than the rules ask for (an image holds one), all of them
     suffice. In a `still`, all of whose frames show the same picture, each person is seen once:
     a repeated look is no further evidence. `threshold` replaces `thresholds.fake` and caps
@@ -90,8 +93,12 @@ def decide(
     else:
         sentences += [_why_insufficient(first, rules, needed, still=still), _best_seen(first)]
     sentences += _doubts(people, needed, rules)
+    label = first.label
+    if label == "likely_real" and stats is not None and stats.coverage < _MOST:
+        label = "uncertain"
+        sentences.append("What was seen speaks for a real, but most of the file was not seen.")
     return Verdict(
-        label=first.label,
+        label=label,
         probability=first.score.probability,
         thresholds=thresholds,
         reasons=(*sentences, *limits),

@@ -98,6 +98,24 @@ def said(verdict: Verdict) -> str:
 
 
 @pytest.mark.parametrize(
+    ("probability", "coverage", "label"),
+    [
+        (0.1, 0.5, "likely_real"),
+        (0.1, 0.49, "uncertain"),
+        (0.5, 0.1, "uncertain"),
+        (0.9, 0.1, "likely_fake"),
+    ],
+)
+def test_nothing_is_called_real_of_which_most_was_not_seen(
+    probability: float, coverage: float, label: str
+) -> None:
+    verdict = judge(person(probability), stats=replace(STATS, coverage=coverage))
+    assert verdict.label == label
+    named = "most of the file was not seen" in said(verdict)
+    assert named == (probability == 0.1 and label == "uncertain")
+
+
+@pytest.mark.parametrize(
     ("probability", "label"),
     [
         (0.0, "likely_real"),
