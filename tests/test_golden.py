@@ -11,16 +11,16 @@ import forensics
 CLIP = Path(__file__).parents[1] / "data" / "samples" / "astronaut.mp4"
 # Uncalibrated logits of the 32 frames, from `forensics.scan(CLIP)` with the weights below; the same
 # with one thread and with several. A new detector brings new numbers, nothing else may.
-WEIGHTS = "8ff6a495ec5e49df636643712fdfd1ba1b39043b01e7f3289f8b306dcf4782df"
+WEIGHTS = "c3f871f4a4195efb2741dca93d483b1974bbd78281aadf75e9b53160da816425"
 # fmt: off
 LOGITS = [
-    -0.12094, -0.12645, -0.22773, -0.31685, -0.31771, -0.24791, 0.32496, -0.42839,
-    -0.18186, -0.64366, -0.52715, -0.01432, -0.53786, -0.32348, -0.11293, -0.15545,
-    -0.25230, -0.10612, 0.25206, 0.25041, 0.01513, 0.29695, 0.10857, 0.17157,
-    -0.18482, -0.28040, 0.62794, 0.17712, 0.04922, 0.07812, -0.00341, 0.44051,
+    -0.35499, -0.44664, -0.58804, -0.55178, -0.43520, -0.66538, -0.48821, -0.83622,
+    -0.49856, -0.72591, -0.76344, -0.50472, -0.72210, -0.40965, -0.62482, -0.25862,
+    -0.67677, -0.49816, 0.07369, -0.50651, -0.25120, -0.09501, -0.28299, -0.04336,
+    -0.65350, -0.20432, 0.05189, -0.49705, -0.38815, -0.34275, -0.22580, -0.14255,
 ]
 # fmt: on
-PROBABILITY = 0.15235
+PROBABILITY = 0.20042
 TOLERANCE = 1e-3
 
 
@@ -30,4 +30,4 @@ def test_the_sample_clip_scores_what_it_scored() -> None:
     (person,) = report.verdict.people
     np.testing.assert_allclose(person.score.logits, LOGITS, atol=TOLERANCE)
     assert abs(person.score.probability - PROBABILITY) < TOLERANCE
-    assert report.verdict.label == "likely_real"
+    assert report.verdict.label == "uncertain"
