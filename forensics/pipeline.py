@@ -240,18 +240,12 @@ class Scanner:
         config, done = self._config, 0
         with clock.stage("open"):
             session = open_video(
-                path,
-                decoder=config.decoder,
-                limits=config.limits,
-                cancellation=cancellation,
+                path, decoder=config.decoder, limits=config.limits, cancellation=cancellation
             )
         with session:
             looked.info = session.info
             positions = choose_times(
-                config.sampling,
-                session.info,
-                max_frames=config.limits.max_frames,
-                source=path,
+                config.sampling, session.info, max_frames=config.limits.max_frames, source=path
             )
             # The child decodes ahead: what counts as decoding is the wait for it.
             frames = session.frames(positions)

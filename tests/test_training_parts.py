@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,13 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from forensics.calibration import Platt
-from forensics.card import Card
-from forensics.checkpoint import save_checkpoint
+from forensics.checkpoint import load_checkpoint, save_checkpoint
 from forensics.config import load_config
 from forensics.datasets.manifest import Sample
 from forensics.datasets.shard_index import Crop, Outcome, write_columns, write_unit
 from forensics.datasets.shards import CropStore
 from forensics.errors import ConfigError, ManifestError
 from forensics.models import build
-from forensics.preprocess import Preprocessing
-from forensics.structures import Thresholds
 from forensics.training.config import (
     DataConfig,
     ModelConfig,
@@ -44,7 +41,6 @@ from forensics.training.sam import climb, descend
 from forensics.training.sampler import Batches, Draw, Sampler, divided
 from forensics.training.samples import Batch
 from forensics.training.schedule import rate
-from forensics.verdict import EvidenceRules
 
 VIT = {"image_size": 16, "patch_size": 8, "width": 8, "depth": 3, "heads": 2}
 
@@ -349,25 +345,17 @@ def test_what_may_not_stand_alone_is_in_pairs_only() -> None:
         sampler(single=np.zeros(60, np.bool_))
 
 
-def test_positions_are_interpolated_to_another_size(tmp_path: Path) -> None:
+def test_positions_are_interpolated_to_another_size(tmp_path: Path, tiny_checkpoint: Path) -> None:
     options = {"width": 16, "depth": 1, "heads": 2}
     small, _ = build_network(ModelConfig(options=options), DataConfig(size=96), seed=1)
     with torch.no_grad():
         small.position[0, 1:, 0] = torch.arange(3.0).repeat(3)  # type: ignore[index]
         small.position[0, 0] = 7.0  # type: ignore[index]
-    card = Card(
-        name="small",
-        version="1",
-        model="efficient-vit",
+    tiny = load_checkpoint(tiny_checkpoint).card
+    card = replace(
+        tiny,
         options={**options, "image_size": 96},
-        preprocessing=Preprocessing(size=96, margin=1.3, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        calibration=Platt(scale=1.0, offset=0.0),
-        thresholds=Thresholds(real=0.5, fake=0.5),
-        evidence=EvidenceRules(min_frames=1, min_face_px=16),
-        training_data="none",
-        manifest_sha256="0" * 64,
-        metrics={},
-        licence="none",
+        preprocessing=replace(tiny.preprocessing, size=96),
     )
     path = tmp_path / "small.safetensors"
     save_checkpoint(path, small, card)

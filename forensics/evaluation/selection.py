@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,10 +50,10 @@ class Selection:
 
     def manifest_sha256(self) -> str:
         """Of the rows as they are: another file, label, person or order is another manifest."""
-        text = io.StringIO()
+        digest = hashlib.sha256()
         for sample in self.samples:
-            print(repr(_cells(sample)), file=text)
-        return hashlib.sha256(text.getvalue().encode()).hexdigest()
+            digest.update(f"{_cells(sample)!r}\n".encode())
+        return digest.hexdigest()
 
 
 def select(dataset: str, root: str | None, *, split: str | None = None) -> Selection:
