@@ -59,6 +59,7 @@ def test_no_label_can_reach_the_augmentation() -> None:
         "margin",
         "factors",
         "apart",
+        "degraded",
     ]
 
 
@@ -105,6 +106,24 @@ def test_the_list_of_the_paper_is_there_with_a_video_codec() -> None:
         "ImageCompression",
         "_H264",
     } <= found
+
+
+def test_pictures_are_degraded_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, half = ([one.p for one in pipeline(0, share).transforms] for share in (1.0, 0.5))
+    assert half[:4] == usual[:4]  # place, colour
+    assert half[4:] == [p / 2 for p in usual[4:]]
+    stored: list[int] = []
+    monkeypatch.setattr(augment, "_recode", lambda image, *_: stored.append(1) or image)
+    counts = []
+    for share in (1.0, 0.3, 0.0):
+        augmentation = Augmentation(32, degraded=share)
+        for seed in range(60):
+            augmentation([portrait()], [BOX], np.random.default_rng(seed))
+        counts.append(len(stored) // 2)  # a single image is both halves
+        stored.clear()
+    assert 14 <= counts[0] <= 28
+    assert 2 <= counts[1] <= 11
+    assert counts[2] == 0
 
 
 def test_faces_stay_faces() -> None:

@@ -44,8 +44,9 @@ _RESAMPLINGS: tuple[Any, ...] = (
 )
 
 
-def pipeline(seed: int) -> Any:
-    """Flip, shift, scale, turn, colour, grey, size, blur, noise and compression.
+def pipeline(seed: int, degraded: float = 1.0) -> Any:
+    """Flip, shift, scale, turn, colour, grey, size, blur, noise and compression; the last four come
+    `degraded` times as often as usual.
 
     Applied alike to `image` and, where it is given, `other`: (S, S, 3) uint8 RGB each. After
     Coccomini et al. (ICIAP 2022), with stronger degradations and a video codec, because each camera
@@ -78,18 +79,21 @@ def pipeline(seed: int) -> Any:
                 A.Downscale(scale_range=(0.35, 0.9), interpolation_pair=pair)
                 for pair in _RESAMPLINGS
             ],
-            p=0.35,
+            p=0.35 * degraded,
         ),
-        one_of([A.GaussianBlur((3, 5)), A.MotionBlur((3, 5)), A.Sharpen((0.1, 0.4))], p=0.3),
+        one_of(
+            [A.GaussianBlur((3, 5)), A.MotionBlur((3, 5)), A.Sharpen((0.1, 0.4))],
+            p=0.3 * degraded,
+        ),
         # Not ISONoise: 2.0.8 turns dark pixels white with it (docs/log.md).
-        A.GaussNoise(std_range=(0.01, 0.06), p=0.25),
+        A.GaussNoise(std_range=(0.01, 0.06), p=0.25 * degraded),
         one_of(
             [
                 A.ImageCompression("jpeg", quality_range=(30, 95), p=0.55),
                 A.ImageCompression("webp", quality_range=(30, 95), p=0.15),
                 _H264(p=0.3),
             ],
-            p=0.65,
+            p=0.65 * degraded,
         ),
     ]
     return A.Compose(transforms, additional_targets={"other": "image"}, seed=seed)
@@ -110,10 +114,13 @@ class Augmentation:
         margin: float = 1.3,
         factors: tuple[float, float] = (0.85, 1.19),
         apart: float = 0.0,
+        degraded: float = 1.0,
     ) -> None:
         """`size` is the side of the network's input, `margin` that of a scan over the face, which
-        is changed by one of the `factors` (from, to)."""
+        is changed by one of the `factors` (from, to); `degraded` as for `pipeline`, and for how
+        often pictures are stored small and coarse."""
         self._size, self._margin, self._factors, self._apart = size, margin, factors, apart
+        self._degraded = degraded
         self._pipeline: Any = None  # made in the process that uses it: it does not pickle well
 
     def __call__(
@@ -131,14 +138,14 @@ class Augmentation:
             for image, box in zip(images, boxes_xyxy, strict=True)
         ]
         if self._pipeline is None:
-            self._pipeline = pipeline(0)
+            self._pipeline = pipeline(0, self._degraded)
         if len(shown) == 1 or (self._apart and rng.random() < self._apart):
             return [self._changed((image, image), rng)[0] for image in shown]
         return list(self._changed((shown[0], shown[1]), rng))
 
     def _changed(self, pair: Pair, rng: np.random.Generator) -> Pair:
         """Both halves alike."""
-        first, second = recoded(barred(pair, rng), rng)
+        first, second = recoded(barred(pair, rng), rng, _RECODED * self._degraded)
         self._pipeline.set_random_seed(int(rng.integers(2**31)))
         if pair[0] is pair[1]:
             made = self._pipeline(image=first)["image"]
@@ -183,12 +190,12 @@ def barred(pair: Pair, rng: np.random.Generator) -> Pair:
     return result[0], result[1]
 
 
-def recoded(pair: Pair, rng: np.random.Generator) -> Pair:
+def recoded(pair: Pair, rng: np.random.Generator, share: float = _RECODED) -> Pair:
     """Sometimes both halves as an old upload has them: stored small and coarse, then enlarged.
 
     Detectors otherwise call exactly such recordings fake (docs/log.md).
     """
-    if rng.random() >= _RECODED:
+    if rng.random() >= share:
         return pair
     factor, quality = rng.uniform(0.25, 0.9), int(rng.integers(15, 80))
     mode = int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4]))

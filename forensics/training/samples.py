@@ -72,7 +72,11 @@ class TrainingCrops(Dataset[Shown]):
         self._store, self._rows, self._config, self._seed = store, rows, config, seed
         self._originals = originals
         self._augment = Augmentation(
-            config.size, margin=config.margin, factors=config.margins, apart=config.apart
+            config.size,
+            margin=config.margin,
+            factors=config.margins,
+            apart=config.apart,
+            degraded=config.degraded,
         )
 
     def __getitem__(self, draw: Draw) -> Shown:
