@@ -72,7 +72,9 @@ def floor(store: CropStore, config: TrainConfig) -> tuple[float, float]:
     import cv2
 
     cv2.setNumThreads(0)
-    augmentation = Augmentation(config.data.size, margin=config.data.margin)
+    augmentation = Augmentation(
+        config.data.size, margin=config.data.margin, degraded=config.data.degraded
+    )
     rng = np.random.default_rng(0)
     reading: list[float] = []
     augmenting: list[float] = []

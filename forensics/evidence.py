@@ -71,9 +71,13 @@ def _heat_maps(
             on_progress(len(heat), sum(map(len, explained)))
             few = places[first : first + _AT_ONCE]
             try:
+                shown = (
+                    look(score.track.crops[few], view, preprocessing)
+                    for view in preprocessing.looks
+                )
                 found = [
                     heat_maps(model, normalise(pictures, preprocessing).to(device)).numpy()
-                    for _, pictures in look(score.track.crops[few], preprocessing)
+                    for pictures in shown
                 ]
             except RuntimeError as error:  # memory, mostly: gradients need several times a scan's
                 reason = " ".join(str(error).split())[:200]

@@ -6,7 +6,6 @@ Legend: B crops, C side of a crop, S side of what the network looks at, both in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -23,12 +22,14 @@ Pixel = TypeVar("Pixel", np.uint8, np.float32)
 class View:
     """One look at a face: a square of `margin` times its longer side, and how much it counts.
 
-    Upside down a network recognises nobody, only how the picture was made.
+    Upside down a network recognises nobody, only how the picture was made. With `every` above 1
+    only each such face of a track is looked at so, and those between get what their neighbours got.
     """
 
     margin: float
     weight: float
     upside_down: bool = False
+    every: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +53,27 @@ class Preprocessing:
             raise ValueError("size, margin, std and scale of a preprocessing are above 0")
         if not self.views:
             return
-        if min(min(view.margin, view.weight) for view in self.views) <= 0:
-            raise ValueError("margin and weight of a view are above 0")
+        if min(min(view.margin, view.weight, view.every) for view in self.views) <= 0:
+            raise ValueError("margin, weight and every of a view are above 0")
         if max(view.margin for view in self.views) != self.margin:
             raise ValueError("margin is that of the widest view")
         if abs(sum(view.weight for view in self.views) - 1) > 1e-6:
             raise ValueError("the weights of the views add up to 1")
 
     @property
+    def looks(self) -> tuple[View, ...]:
+        """The views, or the whole crop as the only one."""
+        return self.views or (View(margin=self.margin, weight=1.0),)
+
+    @property
     def crop_size(self) -> int:
         """Side C of the crops to keep: the tightest view is cut from them as it is."""
-        tightest = min((view.margin for view in self.views), default=self.margin)
+        tightest = min(view.margin for view in self.looks)
         return round(self.size * self.margin / tightest)
 
 
-def look(
-    crops: NDArray[np.uint8], preprocessing: Preprocessing
-) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """(B, C, C, 3) uint8 -> each view's weight and pictures (B, S, S, 3) uint8.
+def look(crops: NDArray[np.uint8], view: View, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """(B, C, C, 3) uint8 -> what that view shows, (B, S, S, 3) uint8.
 
     Raises ValueError when the crops are not of the card's size.
     """
@@ -77,14 +81,12 @@ def look(
     if crops.ndim != 4 or crops.shape[1:] != (side, side, 3) or crops.dtype != np.uint8:
         raise ValueError(f"crops must be (B, {side}, {side}, 3) uint8, not {crops.shape}")
     if not preprocessing.views:
-        yield 1.0, crops
-    for view in preprocessing.views:
-        first, last = _span(view, preprocessing)
-        pictures = [_resized(crop[first:last, first:last], preprocessing.size) for crop in crops]
-        stack = np.empty((len(crops), preprocessing.size, preprocessing.size, 3), dtype=np.uint8)
-        for place, picture in zip(stack, pictures, strict=True):
-            place[:] = picture
-        yield view.weight, np.ascontiguousarray(stack[:, ::-1]) if view.upside_down else stack
+        return crops
+    first, last = _span(view, preprocessing)
+    stack = np.empty((len(crops), preprocessing.size, preprocessing.size, 3), dtype=np.uint8)
+    for place, crop in zip(stack, crops, strict=True):
+        place[:] = _resized(crop[first:last, first:last], preprocessing.size)
+    return np.ascontiguousarray(stack[:, ::-1]) if view.upside_down else stack
 
 
 def unlook(maps: list[NDArray[np.float32]], preprocessing: Preprocessing) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Tracks -> scores: crops of all tracks in batches through the network, calibrated once, here.
 
-Legend: B crops of one batch, C their side in pixels, S that of a view, T faces of a track.
+Legend: B crops of one batch, C their side in pixels, S that of a view, T faces of a track, V views.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from forensics import calibration
 from forensics.card import Card
 from forensics.checkpoint import Checkpoint
 from forensics.errors import CheckpointError
-from forensics.preprocess import look, normalise
+from forensics.preprocess import View, look, normalise
 from forensics.runtime import Workers, autocast_dtype
 from forensics.structures import Track, TrackScore
 
@@ -49,29 +49,40 @@ def score_tracks(
     Crops must have been cut as the checkpoint's card says (ValueError otherwise); its model must be
     on `device`. `batch_size` as for `faces_per_pass`. `dtype` other than float32 runs under
     autocast. `workers` take a batch each; the numbers are the same without. `on_progress` gets
-    (faces done, faces in all) after each batch.
+    (looks taken, looks in all) after each batch: one for each face and view.
     Raises CheckpointError when the network answers with a value that is not finite.
     """
     together = faces_per_pass(batch_size, device)
+    views = checkpoint.card.preprocessing.looks
     # Batches run across tracks: ten people seen twice cost one pass, not ten.
     places = [(track, t) for track in tracks for t in range(len(track.times_s))]
-    logits = np.empty(len(places), dtype=np.float64)
-    starts = range(0, len(places), together)
+    passes: list[tuple[int, list[int]]] = []  # number of the view, places of the faces
+    for number, view in enumerate(views):
+        seen = [i for i, (_, t) in enumerate(places) if t % view.every == 0]
+        starts = range(0, len(seen), together)
+        passes += [(number, seen[start : start + together]) for start in starts]
 
-    def forward(start: int) -> NDArray[np.float64]:
-        crops = np.stack([track.crops[t] for track, t in places[start : start + together]])
-        return _forward(crops, checkpoint, device, dtype)
+    def forward(one: tuple[int, list[int]]) -> NDArray[np.float64]:
+        number, faces = one
+        crops = np.stack([places[i][0].crops[places[i][1]] for i in faces])
+        return _forward(crops, views[number], checkpoint, device, dtype)
 
-    answers = map(forward, starts) if workers is None else workers.map(forward, starts)
-    for start, answer in zip(starts, answers, strict=True):
-        logits[start : start + len(answer)] = answer
+    answers = map(forward, passes) if workers is None else workers.map(forward, passes)
+    logits = np.full((len(views), len(places)), np.nan)
+    done, total = 0, sum(len(faces) for _, faces in passes)
+    for (number, faces), answer in zip(passes, answers, strict=True):
+        logits[number, faces] = answer
+        done += len(faces)
+        if not np.all(np.isfinite(answer)):
+            raise CheckpointError(f"{checkpoint.path}: the network gave a value that is not finite")
         if on_progress is not None:
-            on_progress(start + len(answer), len(places))
-    if not np.all(np.isfinite(logits)):
-        raise CheckpointError(f"{checkpoint.path}: the network gave a value that is not finite")
+            on_progress(done, total)
     ends = np.cumsum([len(track.times_s) for track in tracks])
-    parts = np.split(logits, ends[:-1]) if len(tracks) else []
-    return [_score(track, part, checkpoint) for track, part in zip(tracks, parts, strict=True)]
+    parts = np.split(logits, ends[:-1], axis=1) if len(tracks) else []
+    return [
+        _score(track, _together(part, views), checkpoint)
+        for track, part in zip(tracks, parts, strict=True)
+    ]
 
 
 def precision(card: Card, device: torch.device) -> torch.dtype:
@@ -89,18 +100,30 @@ def faces_per_pass(batch_size: int | None, device: torch.device) -> int:
 
 
 def _forward(
-    crops: NDArray[np.uint8], checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+    crops: NDArray[np.uint8],
+    view: View,
+    checkpoint: Checkpoint,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> NDArray[np.float64]:
-    """(B, C, C, 3) uint8 -> (B,) float64 logits, the weighted mean over the views."""
-    total = np.zeros(len(crops), dtype=np.float64)
-    for weight, pictures in look(crops, checkpoint.card.preprocessing):
-        x = normalise(pictures, checkpoint.card.preprocessing).to(device)  # (B, 3, S, S)
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
-        ):
-            logits: Tensor = checkpoint.model(x)  # (B,)
-        total += weight * logits.to("cpu", torch.float64).numpy()
+    """(B, C, C, 3) uint8 -> (B,) float64 logits of what the view shows."""
+    preprocessing = checkpoint.card.preprocessing
+    x = normalise(look(crops, view, preprocessing), preprocessing).to(device)  # (B, 3, S, S)
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+    ):
+        logits: Tensor = checkpoint.model(x)  # (B,)
+    return logits.to("cpu", torch.float64).numpy()
+
+
+def _together(logits: NDArray[np.float64], views: Sequence[View]) -> NDArray[np.float64]:
+    """(V, T) logits, NaN where a view was not taken -> (T,) weighted means over the views."""
+    faces = np.arange(logits.shape[1], dtype=np.float64)
+    total = np.zeros(logits.shape[1], dtype=np.float64)
+    for number, view in enumerate(views):
+        seen: NDArray[np.float64] = logits[number, :: view.every]
+        total += view.weight * np.interp(faces, faces[:: view.every], seen)
     return total
 
 

@@ -99,9 +99,9 @@ VIEWS = Preprocessing(size=8, margin=1.5, mean=(0.5,) * 3, std=(0.5,) * 3, views
 def test_without_views_the_crop_itself_is_looked_at() -> None:
     pixels = crops()
     assert IMAGENET.crop_size == 8
-    ((weight, seen),) = look(pixels, IMAGENET)
-    assert weight == 1.0
-    assert seen is pixels
+    (whole,) = IMAGENET.looks
+    assert (whole.weight, whole.every) == (1.0, 1)
+    assert look(pixels, whole, IMAGENET) is pixels
     heat = [np.ones((3, 8, 8), np.float32)]
     assert unlook(heat, IMAGENET) is heat[0]
 
@@ -109,8 +109,7 @@ def test_without_views_the_crop_itself_is_looked_at() -> None:
 def test_the_tightest_view_is_cut_as_it_is_and_the_widest_is_the_whole_crop() -> None:
     assert VIEWS.crop_size == 24
     pixels = crops(2, 24)
-    (first, tight), (second, wide) = look(pixels, VIEWS)
-    assert (first, second) == (0.25, 0.75)
+    tight, wide = (look(pixels, view, VIEWS) for view in VIEWS.looks)
     np.testing.assert_array_equal(tight, pixels[:, 8:16, 8:16])
     thirds = pixels.reshape(2, 8, 3, 8, 3, 3).astype(float).mean((2, 4))  # areas of 3 x 3 pixels
     np.testing.assert_allclose(wide, thirds[:, ::-1], atol=0.51)
@@ -127,12 +126,12 @@ def test_what_views_found_lies_over_the_crop_where_they_looked() -> None:
 
 
 def test_no_crops_make_no_views() -> None:
-    assert [seen.shape for _, seen in look(crops(0, 24), VIEWS)] == [(0, 8, 8, 3)] * 2
+    assert [look(crops(0, 24), view, VIEWS).shape for view in VIEWS.looks] == [(0, 8, 8, 3)] * 2
 
 
 def test_crops_of_another_size_are_not_looked_at() -> None:
     with pytest.raises(ValueError, match=r"crops must be \(B, 24, 24, 3\)"):
-        list(look(crops(1, 8), VIEWS))
+        look(crops(1, 8), WIDE, VIEWS)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +141,7 @@ def test_crops_of_another_size_are_not_looked_at() -> None:
         ((TIGHT, View(margin=1.5, weight=0.5)), "add up to 1"),
         ((View(margin=0.0, weight=0.5), View(margin=1.5, weight=0.5)), "above 0"),
         ((View(margin=1.0, weight=-1.0), View(margin=1.5, weight=2.0)), "above 0"),
+        ((TIGHT, View(margin=1.5, weight=0.75, every=0)), "above 0"),
     ],
 )
 def test_views_that_contradict_the_card_are_refused(views: tuple[View, ...], words: str) -> None:

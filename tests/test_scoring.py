@@ -21,7 +21,7 @@ from forensics.card import Card
 from forensics.checkpoint import Checkpoint
 from forensics.errors import CheckpointError
 from forensics.models import build
-from forensics.preprocess import Preprocessing, normalise
+from forensics.preprocess import Preprocessing, View, normalise
 from forensics.runtime import Workers
 from forensics.scoring import AGGREGATIONS, precision, score_tracks
 from forensics.structures import Thresholds, Track, TrackScore
@@ -153,6 +153,35 @@ def test_the_interval_is_students_over_the_frames_calibrated() -> None:
     assert scored.interval[0] < scored.probability < scored.interval[1]
     (once,) = score([track_of(1, seed=3)], checkpoint_of(Brightness()))
     assert once.interval is None
+
+
+def test_a_view_of_every_other_face_speaks_for_those_between() -> None:
+    half = View(margin=1.3, weight=0.25), View(margin=1.3, weight=0.75, every=2)
+    preprocessing = Preprocessing(
+        size=SIZE, margin=1.3, mean=(0.5,) * 3, std=(0.25,) * 3, views=half
+    )
+    model = Brightness()
+    checkpoint = checkpoint_of(model, preprocessing=preprocessing)
+    grey = [0, 255, 51, 102]  # logits -2, 2, -1.2, -0.4
+    long = replace(
+        track_of(4, 1),
+        crops=np.stack([np.full((SIZE, SIZE, 3), level, np.uint8) for level in grey]),
+    )
+    seen: list[tuple[int, int]] = []
+    scored = score_tracks(
+        [long, track_of(1, 2, level=255)],
+        checkpoint,
+        batch_size=4,
+        device=CPU,
+        on_progress=lambda done, total: seen.append((done, total)),
+    )
+    between = 0.75 * (-2 - 1.2) / 2  # of the first and the third; the last is as the third
+    np.testing.assert_allclose(
+        scored[0].logits, [-2.0, 0.5 + between, -1.2, 0.25 * -0.4 + 0.75 * -1.2], rtol=1e-5
+    )
+    np.testing.assert_allclose(scored[1].logits, [2.0], rtol=1e-6)
+    assert [shape[0] for shape in model.batches] == [4, 1, 3]
+    assert seen == [(4, 8), (5, 8), (8, 8)]
 
 
 def test_tracks_share_batches() -> None:

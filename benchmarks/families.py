@@ -1,0 +1,158 @@
+"""The families of networks under one budget and one recipe, beside each other.
+
+    python benchmarks/families.py CROPS MANIFEST.csv --start b0.safetensors --out DIR [--steps 450]
+        [--size 160] [--seed 1] [--at-once 4] [NAME...]
+
+Each family is trained by `deepfake train --config default` with the same draws, one core each,
+`--at-once` side by side; those behind an EfficientNet start from `--start`, the others from random
+weights (no weights of theirs know pictures and no faces but those published elsewhere). Then each
+is judged by `deepfake evaluate` on the manifest's validation split, through the scan, uncalibrated
+(AUC does not mind). What is done stays in DIR: the same command goes on, and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from models import shortest
+
+from forensics.checkpoint import load_checkpoint
+from forensics.models.inference import for_inference
+
+_SMALL = "{width: 256, depth: 4, heads: 4}"
+
+
+def _behind_b0(transformer: str, options: str = _SMALL) -> list[str]:
+    words = f"{{extractor: efficientnet-b0, transformer: {transformer}, options: {options}}}"
+    return ["model.name=hybrid", f"model.options={words}"]
+
+
+# What each changes in configs/default.yaml, which is an Efficient ViT.
+FAMILIES: dict[str, list[str]] = {
+    "Efficient ViT": [],
+    "Convolutional Cross ViT": [
+        "model.name=cross-efficient-vit",
+        "model.options={extractor: efficientnet-b0}",
+    ],
+    "EfficientNet-B0 + CvT": _behind_b0("cvt"),
+    "EfficientNet-B0 + CMT": _behind_b0("cmt"),
+    "EfficientNet-B0 + ConViT": _behind_b0(
+        "convit", "{width: 256, depth: 4, heads: 4, local_depth: 3}"
+    ),
+    "EfficientNet-B0": ["model.name=efficientnet-b0", "model.options={}"],
+    "CvT-13": ["model.name=cvt-13", "model.options={}"],
+    "CMT-Ti": ["model.name=cmt-ti", "model.options={}"],
+}
+_ALONE = ("CvT-13", "CMT-Ti")
+# Columns: the tables of `deepfake evaluate` they come from.
+_SHOWN = {
+    "all": ("all", "all"),
+    "FF++ clips": ("dataset", "FaceForensics++"),
+    "FF++ crops": ("dataset", "FaceForensics++ crops"),
+    "demos": ("dataset", "GeneratorDemos"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("crops", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--start", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=450)
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1)
+    args = parser.parse_args()
+    names: list[str] = args.names or list(FAMILIES)
+    if unknown := [name for name in names if name not in FAMILIES]:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(args.at_once) as pool:
+        list(pool.map(lambda name: train(name, args), names))
+    for name in names:
+        evaluate(name, args)
+    print(f"{os.cpu_count()} cores, torch {torch.__version__}, seed {args.seed}, {args.size} px\n")
+    print(f"| network | parameters, M | ms a face | images | {' | '.join(_SHOWN)} |")
+    print("|---|---|---|---|" + "---|" * len(_SHOWN))
+    for name in names:
+        print(row(name, args), flush=True)
+
+
+def folder(name: str, args: argparse.Namespace) -> Path:
+    return args.out / name.lower().replace(" + ", "-").replace(" ", "-")
+
+
+def deepfake(*words: str) -> None:
+    """Run the command with one thread; its output goes to stderr. Raises CalledProcessError."""
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [str(Path(sys.executable).with_name("deepfake")), *words]
+    subprocess.run(command, check=True, env=alone, stdout=sys.stderr)
+
+
+def train(name: str, args: argparse.Namespace) -> None:
+    run = folder(name, args)
+    sets = [
+        *FAMILIES[name],
+        f"data.size={args.size}",
+        f"steps={args.steps}",
+        f"seed={args.seed}",
+        f"validation.every={args.steps}",
+        "data.workers=1",
+        "device=cpu",
+        "model.keep_statistics=false",
+        "card.views=[]",
+    ]
+    if name in _ALONE:
+        sets.append("model.freeze=[]")
+    else:
+        sets.append(f"model.init={args.start}")
+    if name == "EfficientNet-B0":
+        sets.append("model.freeze=[net._conv_stem, net._bn0, net._blocks.0, net._blocks.1]")
+    words = [word for one in sets for word in ("--set", one)]
+    going = ["--resume"] if (run / "last.safetensors").exists() else []
+    deepfake(
+        "train", "--config", "default", "--data", str(args.crops), "--out", str(run), *words, *going
+    )
+
+
+def evaluate(name: str, args: argparse.Namespace) -> None:
+    run = folder(name, args)
+    deepfake(
+        *("evaluate", str(args.manifest), "--root", str(args.manifest.parent), "--split", "val"),
+        *("--detector", str(run / "best.safetensors"), "--out", str(run / "val"), "--allow-leak"),
+        *("--workers", str(os.cpu_count() or 1)),
+    )
+
+
+def row(name: str, args: argparse.Namespace) -> str:
+    run = folder(name, args)
+    checkpoint = load_checkpoint(run / "best.safetensors")
+    count = sum(parameter.numel() for parameter in checkpoint.model.parameters()) / 1e6
+    torch.set_num_threads(1)
+    model = for_inference(checkpoint.model.eval()).requires_grad_(False)
+    images = torch.randn(4, 3, args.size, args.size).to(memory_format=torch.channels_last)
+    (ms,) = shortest([model], images, torch.float32, 20)
+    rows: list[dict[str, Any]] = json.loads((run / "val" / "summary.json").read_text())["rows"]
+    cells: list[str] = []
+    for by, of in _SHOWN.values():
+        found = next(
+            one for one in rows if (one["by"], one["name"], one["level"]) == (by, of, "video")
+        )
+        auc = found["measures"]["auc"]
+        cells.append(f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]")
+    seen = checkpoint.card.metrics.get("images_seen", "")
+    return f"| {name} | {count:.1f} | {ms:.1f} | {seen} | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
