@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from forensics.config import load_config, nearest
 from forensics.errors import ConfigError, TrainingError
 from forensics.training.config import TrainConfig
+from forensics.training.first import first_of
 
 from .settings import parse_yaml, read_yaml, with_settings
 from .terminal import INTERRUPTED, emit, error_line
@@ -41,6 +42,7 @@ def run(
     if resume and config is not None:
         raise ConfigError("--resume goes on with the settings of the run; leave --config out")
     chosen = effective_config(config, data, settings, run=out if resume else None)
+    first_of(chosen)  # its mistakes are told before anything is done
     if print_config:
         from forensics.training.folder import as_yaml
 
@@ -51,7 +53,7 @@ def run(
     if chosen.data.store is None:
         raise ConfigError("--data is missing: crops, a manifest or a data set to learn from")
     outcome = _train(chosen, Path(chosen.data.store), out, resume=resume, quiet=quiet)
-    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one speaks
+    if not _first_process():
         return 0
     return _tell(outcome, out)
 
@@ -96,29 +98,68 @@ def _recipe(config: str) -> tuple[dict[str, Any], str]:
 
 def _train(config: TrainConfig, data: Path, out: Path, *, resume: bool, quiet: bool) -> Outcome:
     from forensics.datasets.preparation import is_store
+    from forensics.training.first import FOLDER
     from forensics.training.folder import require_free
     from forensics.training.learner import rehearse
-    from forensics.training.trainer import train
 
+    before = first_of(config)
     if not resume:
         require_free(out)  # before hours of cutting
+        if before:
+            require_free(out / FOLDER)
     if not is_store(data):
-        rehearse(config)
-    first = os.environ.get("RANK", "0") == "0"
-    with TrainingScreen(quiet=quiet or not first) as screen:
+        rehearse(before or config)
+    with TrainingScreen(quiet=quiet or not _first_process()) as screen:
         folder, store = _crops(config, data, out, screen)
         # Where the crops are, for a resume from whatever folder.
         config = replace(config, data=replace(config.data, store=str(folder.resolve())))
         with _stop_asked() as stop:
-            return train(
-                config,
-                store,
-                out,
-                resume=resume,
-                on_step=screen.step,
-                on_validation=screen.validated,
-                should_stop=lambda: bool(stop),
-            )
+            return _both(config, store, out, screen, stop, resume=resume)
+
+
+def _both(
+    config: TrainConfig,
+    store: CropStore,
+    out: Path,
+    screen: TrainingScreen,
+    stop: Sequence[int],
+    *,
+    resume: bool,
+) -> Outcome:
+    """The run, and before it the one that its settings want before it."""
+    from forensics.training.first import FOLDER, started
+    from forensics.training.folder import LAST, announce
+    from forensics.training.trainer import train
+
+    def learn(config: TrainConfig, out: Path, *, resume: bool) -> Outcome:
+        return train(
+            config,
+            store,
+            out,
+            resume=resume,
+            on_step=screen.step,
+            on_validation=screen.validated,
+            should_stop=lambda: bool(stop),
+        )
+
+    before = first_of(config)
+    if before is None or (resume and (out / LAST).exists()):
+        return learn(config, out, resume=resume)
+    begun = resume and (out / FOLDER / LAST).exists()
+    if begun:
+        before = effective_config(None, None, [], run=out / FOLDER)
+    elif _first_process():
+        announce(out, config)
+    early = learn(before, out / FOLDER, resume=begun)
+    if early.step < early.total:
+        return early
+    screen.note(f"{early.checkpoint}: AUC {early.best_auc:.3f}; the run goes on from it")
+    return learn(started(config, out), out, resume=False)
+
+
+def _first_process() -> bool:
+    """Whether this is the one of several processes that speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _crops(

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from forensics.cli.train_show import TrainingScreen
 from makers import numbered_picture, write_video
 from makers_datasets import celebdf_circle
 from makers_extract import DrawnFaces, one_face
@@ -31,6 +32,7 @@ from forensics.datasets.splits import check_no_leak
 from forensics.errors import ManifestError
 from forensics.evaluation.leak import find
 from forensics.training import state
+from forensics.training.progress import Progress
 
 (SCRIPT,) = metadata.entry_points(group="console_scripts", name="deepfake")
 DEEPFAKE = str(Path(sys.executable).with_name("deepfake"))
@@ -71,6 +73,83 @@ def test_one_command_trains_and_names_the_checkpoint(
     assert (code, err.count("\n")) == (2, 1)
     assert "run: holds a run already; go on with it (--resume)" in err
     assert train("--out", "run", "--resume", "--quiet") == (0, out, "")
+
+
+FIRST = ("--set", "first={data: {size: 16}, steps: 4, seed: 5}")
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(file).model.state_dict()
+
+
+def test_a_run_before_the_run_gives_it_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = train(*TINY, *FIRST, "--data", str(crops), "--out", "run")
+    assert code == 0
+    assert out.startswith("run/best.safetensors: AUC ")
+    first, note, second = err.splitlines()
+    assert first.startswith("step 4: AUC ")
+    assert re.fullmatch(r"run/first/best.safetensors: AUC \S+; the run goes on from it", note)
+    assert second.startswith("step 6: AUC ")
+    before, card = (
+        load_checkpoint(Path(f"run{at}/best.safetensors")).card for at in ("/first", "")
+    )
+    assert (before.preprocessing.size, card.preprocessing.size) == (16, 32)
+    assert before.metrics["images_seen"] == 4 * 8
+    assert card.metrics["images_seen"] == (4 + 6) * 8
+    # By hand: the same two runs.
+    start = [*TINY, "--data", str(crops)]
+    small = ("--set", "data.size=16", "--set", "steps=4", "--set", "seed=5")
+    assert train(*start, *small, "--out", "small", "--quiet")[0] == 0
+    init = ("--set", "model.init=small/best.safetensors")
+    assert train(*start, *init, "--out", "large", "--quiet")[0] == 0
+    one, two = weights(Path("run/best.safetensors")), weights(Path("large/best.safetensors"))
+    assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+@pytest.mark.parametrize("place", ["within the first", "after the first", "within the second"])
+def test_both_runs_go_on_where_they_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [*TINY, *FIRST, "--data", str(crops), "--quiet"]
+    assert train(*command, "--out", "whole")[0] == 0
+    stop = {"within the first": 2, "after the first": 4, "within the second": 7}[place]
+    steps: list[int] = []
+    plain = TrainingScreen.step
+
+    def step(self: TrainingScreen, told: Progress) -> None:
+        plain(self, told)
+        steps.append(told.step)
+        if len(steps) == stop:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingScreen, "step", step)
+        code, _, err = train(*command, "--out", "run")
+    assert code == 130
+    assert "go on with `deepfake train --out run --resume`" in err
+    if place == "after the first":  # killed before the second had a state
+        Path("run/last.safetensors").unlink()
+    assert train("--out", "run", "--resume", "--quiet")[0] == 0
+    one, two = weights(Path("whole/best.safetensors")), weights(Path("run/best.safetensors"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_first_run_that_is_none_is_told_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for wrong, message in (
+        ("{data: {sise: 16}}", "first: data.sise: "),
+        ("{first: {steps: 1}}", "first: a run before the run has none before it"),
+    ):
+        code, _, err = train(*TINY, "--data", str(crops), "--out", "run", "--set", f"first={wrong}")
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err
+        assert not Path("run").exists()
 
 
 def test_a_disk_that_is_full_before_the_first_state_is_no_dead_end(

@@ -182,6 +182,9 @@ class TrainConfig:
     card: CardConfig = field(default_factory=CardConfig)
     # Where the data given are no crops yet and have to be cut first.
     extract: ExtractionConfig = field(default_factory=ExtractionConfig)
+    # Settings, over these, of a run before this one, in RUN/first, whose best weights this one
+    # starts from: on smaller pictures, most often.
+    first: Mapping[str, Any] = field(default_factory=dict[str, Any])
     epochs: int = 10  # of as many images as the training split has crops
     steps: int | None = None
     accumulate: int = 1  # batches whose gradients are added up for one step

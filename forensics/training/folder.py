@@ -9,6 +9,7 @@ trained_on.csv   the rows of the crops, where no manifest.csv lies here
 skipped.csv      crops that could not be read, and why
 best.safetensors the checkpoint with the best validation AUC so far, for `deepfake scan --detector`
 last.safetensors where the run stands, for `--resume`
+first/           the run before, where the settings have one
 """
 
 from __future__ import annotations
@@ -40,12 +41,18 @@ def as_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump(plain, sort_keys=False)
 
 
+def announce(folder: Path, config: TrainConfig) -> None:
+    """Make the folder with its settings alone: what is to be done there, before its run begins.
+    Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / CONFIG, as_yaml(config))
+
+
 def start_folder(folder: Path, config: TrainConfig, facts: Mapping[str, Any]) -> None:
     """Make the folder with its settings and environment. Raises TrainingError where a run is in it
     already, and OSError."""
     require_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CONFIG, as_yaml(config))
+    announce(folder, config)
     environment = {**facts, "git_revision": git_revision(), "software": software_versions()}
     write_text(folder / ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
 
