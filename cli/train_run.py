@@ -107,6 +107,8 @@ def _train(config: TrainConfig, data: Path, out: Path, *, resume: bool, quiet: b
         require_free(out)  # before hours of cutting
         if before:
             require_free(out / FOLDER)
+    if before:
+        rehearse(config)  # hours before it begins
     if not is_store(data):
         rehearse(before or config)
     with TrainingScreen(quiet=quiet or not _first_process()) as screen:

@@ -126,7 +126,7 @@ def test_a_run_chooses_both_in_its_configuration(extractor: str, transformer: st
     options = {"extractor": extractor, "transformer": transformer,
                "options": (ALONE if extractor == "none" else BEHIND)[transformer]}  # fmt: skip
     config = load_config(ModelConfig, {"name": "hybrid", "options": options}, "run.yaml")
-    network, _ = build_network(config, DataConfig(size=64), seed=0)
+    network = build_network(config, DataConfig(size=64), seed=0).network
     assert isinstance(network, Hybrid)
     assert (network.extractor is None) == (extractor == "none")
     assert network(golden_input(64)).shape == (2,)

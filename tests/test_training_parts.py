@@ -257,7 +257,7 @@ def test_statistics_follow_the_weights_within_a_short_run() -> None:
     config = TrainConfig(
         model=ModelConfig(options={"width": 16, "depth": 1, "heads": 2}), data=DataConfig(size=32)
     )
-    network, preprocessing = build_network(config.model, config.data, seed=1)
+    network, preprocessing, _ = build_network(config.model, config.data, seed=1)
     momenta = {m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
     assert momenta == {0.1}
     assert preprocessing.size == network.image_size == 32
@@ -347,7 +347,7 @@ def test_what_may_not_stand_alone_is_in_pairs_only() -> None:
 
 def test_positions_are_interpolated_to_another_size(tmp_path: Path, tiny_checkpoint: Path) -> None:
     options = {"width": 16, "depth": 1, "heads": 2}
-    small, _ = build_network(ModelConfig(options=options), DataConfig(size=96), seed=1)
+    small, *_ = build_network(ModelConfig(options=options), DataConfig(size=96), seed=1)
     with torch.no_grad():
         small.position[0, 1:, 0] = torch.arange(3.0).repeat(3)  # type: ignore[index]
         small.position[0, 0] = 7.0  # type: ignore[index]
@@ -359,7 +359,7 @@ def test_positions_are_interpolated_to_another_size(tmp_path: Path, tiny_checkpo
     )
     path = tmp_path / "small.safetensors"
     save_checkpoint(path, small, card)
-    large, _ = build_network(
+    large, *_ = build_network(
         ModelConfig(options=options, init=str(path)), DataConfig(size=160), seed=2
     )
     table = large.position.detach()  # type: ignore[union-attr]

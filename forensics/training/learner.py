@@ -34,7 +34,7 @@ def rehearse(config: TrainConfig) -> None:
     Raises ConfigError and CheckpointError.
     """
     require_device(config)
-    freeze(build_network(config.model, config.data, seed=config.seed)[0], config.model.freeze)
+    freeze(build_network(config.model, config.data, seed=config.seed).network, config.model.freeze)
 
 
 class Learner:
@@ -43,9 +43,9 @@ class Learner:
     def __init__(self, config: TrainConfig, fabric: Fabric, *, total: int) -> None:
         """`total` steps in all. Raises ConfigError and CheckpointError."""
         self._config, self._fabric, self._total = config, fabric, total
-        self.network, self.preprocessing = build_network(
-            config.model, config.data, seed=config.seed
-        )
+        start = build_network(config.model, config.data, seed=config.seed)
+        self.network, self.preprocessing = start.network, start.preprocessing
+        self.images_before = start.images_seen
         self._frozen = freeze(self.network, config.model.freeze)
         if config.model.keep_statistics:
             modules = self.network.modules()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +38,19 @@ def options_of(model: ModelConfig, data: DataConfig) -> dict[str, object]:
     return {**model.options, "image_size": data.size}
 
 
-def build_network(
-    model: ModelConfig, data: DataConfig, *, seed: int
-) -> tuple[nn.Module, Preprocessing]:
+class Start(NamedTuple):
+    """A network, how its input is made, and how many images its weights were trained on before."""
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    images_seen: int
+
+
+def build_network(model: ModelConfig, data: DataConfig, *, seed: int) -> Start:
     """The network, its weights drawn from `seed` and then taken from `model.init` where they fit.
 
     The preprocessing is that of `model.init`, whose weights were made for it, at the run's size and
-    margin. Raises ConfigError and CheckpointError.
+    margin; the images are those its card tells of. Raises ConfigError and CheckpointError.
     """
     options = options_of(model, data)
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
@@ -53,23 +60,18 @@ def build_network(
         if isinstance(module, nn.BatchNorm2d) and module.momentum is not None:
             module.momentum = max(module.momentum, _BATCH_NORM_MOMENTUM)
     mean, std, colours, scale = _HALVES, _HALVES, "rgb", 1 / 255
+    images = 0
     if model.init is not None:
         start = load_checkpoint(model.init)
         _take(network, start.model.state_dict(), model.init)
         given = start.card.preprocessing
         mean, std, colours, scale = given.mean, given.std, given.colour_order, given.scale
+        seen = start.card.metrics.get("images_seen", 0)
+        images = int(seen) if isinstance(seen, float | int) else 0
     preprocessing = Preprocessing(
         size=data.size, margin=data.margin, mean=mean, std=std, colour_order=colours, scale=scale
     )
-    return network, preprocessing
-
-
-def images_before(model: ModelConfig) -> int:
-    """Images that the weights of `model.init` were trained on, as their card says."""
-    if model.init is None:
-        return 0
-    seen = load_checkpoint(model.init).card.metrics.get("images_seen", 0)
-    return int(seen) if isinstance(seen, float | int) else 0
+    return Start(network, preprocessing, images)
 
 
 def _take(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

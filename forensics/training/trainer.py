@@ -27,7 +27,6 @@ from forensics.training.depthwise import fast_depthwise
 from forensics.training.learner import Learner
 from forensics.training.logbook import Logbook
 from forensics.training.material import Material
-from forensics.training.network import images_before
 from forensics.training.process import add_up, any_of, gathered, start_fabric
 from forensics.training.progress import OnStep, OnValidation, Outcome, Pace, Progress, Validated
 from forensics.training.provenance import training_manifest
@@ -83,7 +82,6 @@ class _Run:
         self.material = Material(store, config, rank=self.fabric.global_rank, world=world)
         self.total = self.material.total_steps
         self.learner = Learner(config, self.fabric, total=self.total)
-        self.seen_before = images_before(config.model)
         self.standing = Standing(step=0, config=asdict(config), crops_sha256=self.material.sha256)
         if resume:
             self.standing = read_standing(self.last)
@@ -252,7 +250,7 @@ class _Run:
                 self.learner.preprocessing,
                 name=self.out.resolve().name,
                 step=step,
-                seen_before=self.seen_before,
+                seen_before=self.learner.images_before,
                 manifest=manifest,
                 sha256=sha256,
             )
