@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from forensics.tiles import in_tiles, put_back
+
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 
@@ -22,13 +24,15 @@ Pixel = TypeVar("Pixel", np.uint8, np.float32)
 class View:
     """One look at a face: a square of `margin` times its longer side, and how much it counts.
 
-    Upside down a network recognises nobody, only how the picture was made. With `every` above 1
-    only each such face of a track is looked at so, and those between get what their neighbours got.
+    Upside down, or cut into `tiles` x `tiles` parts that change places, a network recognises
+    nobody, only how the picture was made. With `every` above 1 only each such face of a track is
+    looked at so, and those between get what their neighbours got.
     """
 
     margin: float
     weight: float
     upside_down: bool = False
+    tiles: int = 1
     every: int = 1
 
 
@@ -53,8 +57,10 @@ class Preprocessing:
             raise ValueError("size, margin, std and scale of a preprocessing are above 0")
         if not self.views:
             return
-        if min(min(view.margin, view.weight, view.every) for view in self.views) <= 0:
-            raise ValueError("margin, weight and every of a view are above 0")
+        if min(min(v.margin, v.weight, v.every, v.tiles) for v in self.views) <= 0:
+            raise ValueError("margin, weight, every and tiles of a view are above 0")
+        if max(view.tiles for view in self.views) > self.size:
+            raise ValueError("tiles of a view are at least a pixel wide")
         if max(view.margin for view in self.views) != self.margin:
             raise ValueError("margin is that of the widest view")
         if abs(sum(view.weight for view in self.views) - 1) > 1e-6:
@@ -85,7 +91,7 @@ def look(crops: NDArray[np.uint8], view: View, preprocessing: Preprocessing) -> 
     first, last = _span(view, preprocessing)
     stack = np.empty((len(crops), preprocessing.size, preprocessing.size, 3), dtype=np.uint8)
     for place, crop in zip(stack, crops, strict=True):
-        place[:] = _resized(crop[first:last, first:last], preprocessing.size)
+        place[:] = _in_tiles(_resized(crop[first:last, first:last], preprocessing.size), view)
     return np.ascontiguousarray(stack[:, ::-1]) if view.upside_down else stack
 
 
@@ -99,8 +105,13 @@ def unlook(maps: list[NDArray[np.float32]], preprocessing: Preprocessing) -> NDA
         first, last = _span(view, preprocessing)
         upright = found[:, ::-1] if view.upside_down else found
         for place, part in zip(total, upright, strict=True):
-            place[first:last, first:last] += view.weight * _resized(part, last - first)
+            whole = put_back(part, view.tiles) if view.tiles > 1 else part
+            place[first:last, first:last] += view.weight * _resized(whole, last - first)
     return total
+
+
+def _in_tiles(picture: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+    return in_tiles(picture, view.tiles) if view.tiles > 1 else picture
 
 
 def _span(view: View, preprocessing: Preprocessing) -> tuple[int, int]:

@@ -12,8 +12,9 @@ from portraits import FACE_XYXY, portrait
 
 from forensics.crops import face_crop
 from forensics.datasets import augment
-from forensics.datasets.augment import Augmentation, face_cut, pipeline, recoded, shuffled
+from forensics.datasets.augment import Augmentation, face_cut, pipeline, recoded
 from forensics.datasets.recompress import as_h264
+from forensics.tiles import in_tiles, put_back, shuffled
 
 BOX = np.array(FACE_XYXY, dtype=np.float32)
 
@@ -186,6 +187,16 @@ def test_shuffling_keeps_every_pixel_of_whole_tiles() -> None:
     assert not np.array_equal(made, image)
     assert np.array_equal(made[48:], image[48:])
     assert np.array_equal(np.sort(made[:48, :48].ravel()), np.sort(image[:48, :48].ravel()))
+
+
+def test_tiles_change_places_the_same_way_each_time_and_go_back() -> None:
+    image = np.random.default_rng(3).integers(0, 256, (51, 51, 3), dtype=np.uint8)
+    moved = in_tiles(image, 2)
+    assert np.array_equal(moved, in_tiles(image, 2))
+    assert not np.array_equal(moved[:25, :25], image[:25, :25])
+    for grid in (1, 2, 3, 5):
+        heat = image[..., 0].astype(np.float32)
+        np.testing.assert_array_equal(put_back(in_tiles(heat, grid), grid), heat)
 
 
 def test_both_halves_are_recoded_alike_and_lose_detail() -> None:

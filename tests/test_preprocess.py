@@ -125,6 +125,18 @@ def test_what_views_found_lies_over_the_crop_where_they_looked() -> None:
     assert heat[0, :5].max() == 0
 
 
+def test_a_view_in_tiles_shows_every_pixel_elsewhere_and_its_map_goes_back() -> None:
+    view = View(margin=1.5, weight=1.0, tiles=2, upside_down=True)
+    whole = Preprocessing(size=8, margin=1.5, mean=(0.5,) * 3, std=(0.5,) * 3, views=(view,))
+    pixels = crops(2, 8)
+    seen = look(pixels, view, whole)
+    assert not np.array_equal(seen, pixels[:, ::-1])
+    for one, before in zip(seen, pixels, strict=True):
+        assert np.array_equal(np.sort(one, axis=None), np.sort(before, axis=None))
+    heat = unlook([seen[..., 0].astype(np.float32)], whole)
+    np.testing.assert_array_equal(heat, pixels[..., 0])
+
+
 def test_no_crops_make_no_views() -> None:
     assert [look(crops(0, 24), view, VIEWS).shape for view in VIEWS.looks] == [(0, 8, 8, 3)] * 2
 
@@ -142,6 +154,7 @@ def test_crops_of_another_size_are_not_looked_at() -> None:
         ((View(margin=0.0, weight=0.5), View(margin=1.5, weight=0.5)), "above 0"),
         ((View(margin=1.0, weight=-1.0), View(margin=1.5, weight=2.0)), "above 0"),
         ((TIGHT, View(margin=1.5, weight=0.75, every=0)), "above 0"),
+        ((TIGHT, View(margin=1.5, weight=0.75, tiles=9)), "a pixel wide"),
     ],
 )
 def test_views_that_contradict_the_card_are_refused(views: tuple[View, ...], words: str) -> None:

@@ -160,22 +160,6 @@ def face_cut(image: Image, box_xyxy: NDArray[np.float32], margin: float, size: i
     return cut(image, square_box(box_xyxy, margin, (0, 0, width, height)), size)
 
 
-def shuffled(image: NDArray[np.uint8], grid: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture (S, S, 3) cut into `grid` x `grid` tiles, in another order, some mirrored.
-
-    Pixels that fill no whole tile, at the right and the bottom, stay.
-    """
-    side = image.shape[0] // grid
-    places = [(y * side, x * side) for y in range(grid) for x in range(grid)]
-    result = np.array(image)
-    order: list[int] = rng.permutation(len(places)).tolist()
-    for (y, x), origin in zip(places, order, strict=True):
-        top, left = places[origin]
-        tile = image[top : top + side, left : left + side]
-        result[y : y + side, x : x + side] = tile[:, ::-1] if rng.random() < 0.5 else tile
-    return result
-
-
 def barred(pair: Pair, rng: np.random.Generator) -> Pair:
     """Sometimes both halves with the same black bar at one side, as letterboxing that was not
     recognised leaves it. Such pictures were all called fake (docs/log.md)."""

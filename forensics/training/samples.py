@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from forensics.datasets.augment import Augmentation, Image, face_cut, shuffled
+from forensics.datasets.augment import Augmentation, Image, face_cut
 from forensics.datasets.self_blend import self_blend
 from forensics.datasets.shards import CropStore
 from forensics.errors import ForensicsError
+from forensics.tiles import shuffled
 from forensics.training.config import DataConfig
 from forensics.training.losses import NO_PAIR
 from forensics.training.sampler import Draw, Kind
