@@ -42,7 +42,6 @@ def run(
     if resume and config is not None:
         raise ConfigError("--resume goes on with the settings of the run; leave --config out")
     chosen = effective_config(config, data, settings, run=out if resume else None)
-    first_of(chosen)  # its mistakes are told before anything is done
     if print_config:
         from forensics.training.folder import as_yaml
 
@@ -68,7 +67,9 @@ def effective_config(
     mapping, source = _recipe(config or "default") if run is None else _of_run(run)
     load_config(TrainConfig, mapping, source)  # so that its own mistakes bear its name
     given = [*settings] if data is None else [*settings, f"data.store={json.dumps(str(data))}"]
-    return load_config(TrainConfig, with_settings(mapping, given), "command line")
+    chosen = load_config(TrainConfig, with_settings(mapping, given), "command line")
+    first_of(chosen)  # its mistakes, too
+    return chosen
 
 
 def _of_run(run: Path) -> tuple[dict[str, Any], str]:

@@ -91,7 +91,7 @@ def look(crops: NDArray[np.uint8], view: View, preprocessing: Preprocessing) -> 
     first, last = _span(view, preprocessing)
     stack = np.empty((len(crops), preprocessing.size, preprocessing.size, 3), dtype=np.uint8)
     for place, crop in zip(stack, crops, strict=True):
-        place[:] = _in_tiles(_resized(crop[first:last, first:last], preprocessing.size), view)
+        place[:] = in_tiles(_resized(crop[first:last, first:last], preprocessing.size), view.tiles)
     return np.ascontiguousarray(stack[:, ::-1]) if view.upside_down else stack
 
 
@@ -105,13 +105,9 @@ def unlook(maps: list[NDArray[np.float32]], preprocessing: Preprocessing) -> NDA
         first, last = _span(view, preprocessing)
         upright = found[:, ::-1] if view.upside_down else found
         for place, part in zip(total, upright, strict=True):
-            whole = put_back(part, view.tiles) if view.tiles > 1 else part
-            place[first:last, first:last] += view.weight * _resized(whole, last - first)
+            whole = _resized(put_back(part, view.tiles), last - first)
+            place[first:last, first:last] += view.weight * whole
     return total
-
-
-def _in_tiles(picture: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    return in_tiles(picture, view.tiles) if view.tiles > 1 else picture
 
 
 def _span(view: View, preprocessing: Preprocessing) -> tuple[int, int]:
