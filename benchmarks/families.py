@@ -1,6 +1,6 @@
 """The families of networks under one budget and one recipe, beside each other.
 
-    python benchmarks/families.py CROPS MANIFEST.csv --start b0.safetensors --out DIR [--steps 450]
+    python benchmarks/families.py CROPS MANIFEST.csv --start b0.safetensors --out DIR [--steps 600]
         [--size 160] [--seed 1] [--at-once 4] [NAME...]
 
 Each is trained as the first run of `configs/default.yaml` is, with the same draws, one core each,
@@ -76,7 +76,7 @@ FAMILIES: dict[str, list[str]] = {
 }
 _ALONE = ("CvT-13", "CMT-Ti")
 # Columns: the tables of `deepfake evaluate` they come from.
-_SHOWN = {
+SHOWN = {
     "all": ("all", "all"),
     "FF++ clips": ("dataset", "FaceForensics++"),
     "FF++ crops": ("dataset", "FaceForensics++ crops"),
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=450)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1)
@@ -101,12 +101,12 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
     args.out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(args.at_once) as pool:
-        list(pool.map(lambda name: train(name, args), names))
+        list(pool.map(lambda name: train(folder(name, args), settings(name, args), args), names))
     for name in names:
-        evaluate(name, args)
+        evaluate(folder(name, args), args)
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, seed {args.seed}, {args.size} px\n")
-    print(f"| network | parameters, M | ms a face | images | {' | '.join(_SHOWN)} |")
-    print("|---|---|---|---|" + "---|" * len(_SHOWN))
+    print(f"| network | parameters, M | ms a face | images | {' | '.join(SHOWN)} |")
+    print("|---|---|---|---|" + "---|" * len(SHOWN))
     for name in names:
         print(row(name, args), flush=True)
 
@@ -115,33 +115,36 @@ def folder(name: str, args: argparse.Namespace) -> Path:
     return args.out / name.lower().replace(" + ", "-").replace(" ", "-")
 
 
-def deepfake(*words: str) -> None:
-    """Run the command with one thread; its output goes to stderr. Raises CalledProcessError."""
-    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+def deepfake(*words: str, **environment: str) -> None:
+    """Run the command; its output goes to stderr. Raises CalledProcessError."""
     command = [str(Path(sys.executable).with_name("deepfake")), *words]
-    subprocess.run(command, check=True, env=alone, stdout=sys.stderr)
+    subprocess.run(command, check=True, env=os.environ | environment, stdout=sys.stderr)
 
 
-def train(name: str, args: argparse.Namespace) -> None:
-    run = folder(name, args)
+def settings(name: str, args: argparse.Namespace) -> list[str]:
+    start = "model.freeze=[]" if name in _ALONE else f"model.init={args.start}"
+    return [*FAMILIES[name], start]
+
+
+def train(run: Path, changes: list[str], args: argparse.Namespace) -> None:
+    """One run of the recipe with these settings, or what is left of it, on one core."""
     if (run / "last.safetensors").exists():
-        deepfake("train", "--out", str(run), "--resume")
+        deepfake("train", "--out", str(run), "--resume", OMP_NUM_THREADS="1")
         return
     sets = [
         *RECIPE,
-        *FAMILIES[name],
+        *changes,
         f"data.size={args.size}",
         f"steps={args.steps}",
         f"seed={args.seed}",
         f"validation.every={args.steps}",
-        "model.freeze=[]" if name in _ALONE else f"model.init={args.start}",
     ]
     words = [word for one in sets for word in ("--set", one)]
-    deepfake("train", "--config", "default", "--data", str(args.crops), "--out", str(run), *words)
+    words = ["--config", "default", "--data", str(args.crops), "--out", str(run), *words]
+    deepfake("train", *words, OMP_NUM_THREADS="1")  # beside the others
 
 
-def evaluate(name: str, args: argparse.Namespace) -> None:
-    run = folder(name, args)
+def evaluate(run: Path, args: argparse.Namespace) -> None:
     deepfake(
         *("evaluate", str(args.manifest), "--root", str(args.manifest.parent), "--split", "val"),
         *("--detector", str(run / "best.safetensors"), "--out", str(run / "val"), "--allow-leak"),
@@ -157,14 +160,19 @@ def row(name: str, args: argparse.Namespace) -> str:
     model = for_inference(checkpoint.model.eval()).requires_grad_(False)
     images = torch.randn(4, 3, args.size, args.size).to(memory_format=torch.channels_last)
     (ms,) = shortest([model], images, torch.float32, 20)
+    seen = args.steps * BATCH
+    return f"| {name} | {count:.1f} | {ms:.1f} | {seen} | {' | '.join(aucs(run))} |"
+
+
+def aucs(run: Path) -> list[str]:
+    """AUC of videos with its 95% interval, in each of the columns shown."""
     rows: list[dict[str, Any]] = json.loads((run / "val" / "summary.json").read_text())["rows"]
     cells: list[str] = []
-    for by, of in _SHOWN.values():
+    for by, of in SHOWN.values():
         found = [one for one in rows if (one["by"], one["name"], one["level"]) == (by, of, "video")]
         auc = found[0]["measures"].get("auc") if found else None
         cells.append(f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]" if auc else "-")
-    seen = args.steps * BATCH
-    return f"| {name} | {count:.1f} | {ms:.1f} | {seen} | {' | '.join(cells)} |"
+    return cells
 
 
 if __name__ == "__main__":

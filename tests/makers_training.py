@@ -26,10 +26,12 @@ def write_store(
     val_fakes: bool = True,
     one_person: bool = False,
     one_source: bool = False,
+    second_half: str = "toy",
 ) -> Path:
     """Every second video is fake, lighter than the reals; every fourth pair is for validation.
 
-    With `one_source` the real and the fake of a pair are of one recording.
+    The second half of the videos is of the data set of that name. With `one_source` the real and
+    the fake of a pair are of one recording.
     """
     (folder / "shards").mkdir(parents=True)
     (folder / "index").mkdir()
@@ -41,7 +43,7 @@ def write_store(
             path=f"videos/{row:03d}.mp4",
             label="fake" if fake else "real",
             kind="video",
-            dataset="toy",
+            dataset="toy" if row < videos // 2 else second_half,
             method="lighter" if fake else "",
             sources=("s" if one_person else f"s{row // 2 if one_source else row}",),
             split=split,  # type: ignore[arg-type]

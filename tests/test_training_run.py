@@ -118,6 +118,37 @@ def test_a_run_learns_and_leaves_a_checkpoint_that_scans(tmp_path: Path, store: 
     assert card.thresholds.real <= 0.5 <= card.thresholds.fake
 
 
+def test_a_data_set_left_out_is_neither_learned_nor_judged_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CropStore.open(write_store(tmp_path / "crops", second_half="other"))
+    told: list[Any] = []
+    read: set[str] = set()
+    real = CropStore.read
+
+    def remember(store: CropStore, row: int) -> Any:
+        read.add(store.names["dataset"][int(store.rows.dataset[row])])
+        return real(store, row)
+
+    monkeypatch.setattr(CropStore, "read", remember)
+    config = tiny_config(data__leave_out=["other"], validation__every=12)
+    done = train(config, store, tmp_path / "run", on_validation=told.append)
+    assert told[0].videos == 2
+    card = load_checkpoint(done.checkpoint).card
+    assert card.training_data.startswith("24 crops. toy: 3 real, 3 fake (lighter). Left out: other")
+    splits = {
+        (one.dataset, one.split) for one in read_manifest(tmp_path / "run" / card.training_manifest)
+    }
+    assert splits == {("toy", "train"), ("toy", "val"), ("other", "aside")}
+    assert read == {"toy"}
+
+
+def test_an_unknown_data_set_cannot_be_left_out(tmp_path: Path, store: CropStore) -> None:
+    with pytest.raises(ConfigError, match=r"data\.leave_out: the crops are of toy; none of mine"):
+        train(tiny_config(data__leave_out=["mine"]), store, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})

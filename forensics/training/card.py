@@ -20,6 +20,7 @@ from forensics.preprocess import Preprocessing
 from forensics.structures import Thresholds
 from forensics.training.config import TrainConfig
 from forensics.training.network import options_of
+from forensics.training.rows import rows_of
 from forensics.training.validation import Scores
 from forensics.verdict import EvidenceRules
 
@@ -100,7 +101,7 @@ def _ece(platt: Platt, scores: Scores) -> float:
 
 def training_data(config: TrainConfig, store: CropStore) -> str:
     """Which videos of which data sets, in words."""
-    rows = store.where(split="train")
+    rows = rows_of(store, "train", config.data.leave_out)
     table = store.rows
     parts: list[str] = []
     for code in np.unique(table.dataset[rows]):
@@ -112,6 +113,8 @@ def training_data(config: TrainConfig, store: CropStore) -> str:
         made = f" ({', '.join(m for m in methods if m)})" if any(methods) else ""
         parts.append(f"{store.names['dataset'][int(code)]}: {reals} real, {fakes} fake{made}")
     text = f"{len(rows)} crops. {'; '.join(parts)}."
+    if config.data.leave_out:
+        text += f" Left out: {', '.join(config.data.leave_out)}."
     for share, what in (
         (config.data.self_blended, "self-blended pairs"),
         (config.data.matched, "pairs of a fake and its original"),

@@ -38,6 +38,9 @@ class DataConfig:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     store: str | None = None  # crops, a manifest or a data set; `--data` sets it
+    # Data sets of it that the run neither learns from nor is judged by: to find out elsewhere how
+    # good it is on what it has never seen.
+    leave_out: tuple[str, ...] = ()
     size: int = 224  # side of the input in pixels
     margin: float = 1.3  # side of the crop over that of the face (DeepfakeBench, GenD)
     batch: int = 32  # images of one step over all processes: results do not depend on their number

@@ -15,6 +15,7 @@ from forensics.errors import ManifestError
 from forensics.training.card import crops_sha256
 from forensics.training.config import TrainConfig
 from forensics.training.originals import NONE, find_originals
+from forensics.training.rows import rows_of
 from forensics.training.sampler import Batches, Codes, Sampler, divided
 from forensics.training.samples import TrainingCrops, ValidationCrops, collate, start_worker
 from forensics.training.validation import validation_rows
@@ -26,7 +27,8 @@ class Material:
     """The crops of a store as a run uses them; `rank` of `world` processes.
 
     Raises ManifestError for a split or class without crops and for splits that share a person or a
-    recording, ConfigError for a batch that the processes cannot share.
+    recording, ConfigError for a batch that the processes cannot share and for a data set to be left
+    out that is not there.
     """
 
     def __init__(self, store: CropStore, config: TrainConfig, *, rank: int, world: int) -> None:
@@ -35,7 +37,7 @@ class Material:
         check_store_no_leak(store)
         table = store.rows
         # Bystanders in a fake are real, and nothing says which of them are.
-        rows = store.where(split="train")
+        rows = rows_of(store, "train", config.data.leave_out)
         rows = rows[table.main[rows]]
         if not len(rows):
             raise ManifestError(
@@ -68,9 +70,9 @@ class Material:
         self.batch_images = data.batch // world
         self.epoch_steps = max(1, self._sampler.steps // config.accumulate)
         self.total_steps = config.steps or config.epochs * self.epoch_steps
-        fakes_to_find = bool((table.label[store.where(split="val")] == 1).any())
-        blended = data.self_blended == 1 and not fakes_to_find
-        chosen = validation_rows(store, config.validation.frames, blended=blended)
+        judged = rows_of(store, "val", data.leave_out)
+        blended = data.self_blended == 1 and not (table.label[judged] == 1).any()
+        chosen = validation_rows(store, judged, config.validation.frames, blended=blended)
         self._validation = ValidationCrops(store, chosen, data, blended=blended)
         self.validation_videos = np.unique(table.video[chosen], return_inverse=True)[1]
         self.sha256 = crops_sha256(store)

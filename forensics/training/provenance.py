@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from forensics.datasets.manifest import SEPARATOR, Kind, Sample, Split
+from forensics.datasets.manifest import ASIDE, SEPARATOR, Kind, Sample, Split
 from forensics.datasets.manifest_file import write_manifest
 from forensics.datasets.preparation import MANIFEST
 from forensics.datasets.shards import CropStore
@@ -16,17 +17,20 @@ from forensics.datasets.shards import CropStore
 TRAINED_ON = "trained_on.csv"
 
 
-def training_manifest(folder: Path, store: CropStore) -> tuple[str, str]:
+def training_manifest(
+    folder: Path, store: CropStore, leave_out: Collection[str]
+) -> tuple[str, str]:
     """Name and sha256 of the manifest in `folder`: that of the preparation, where the crops were
-    cut for this run, else one written from the rows that the crops remember. Raises OSError."""
+    cut for this run, else one written from the rows that the crops remember. Those of the data
+    sets `leave_out` are `aside` in it. Raises OSError."""
     path = folder / MANIFEST
-    if not path.exists():
+    if leave_out or not path.exists():
         path = folder / TRAINED_ON
-        write_manifest(_samples(store), path)
+        write_manifest(_samples(store, leave_out), path)
     return path.name, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _samples(store: CropStore) -> list[Sample]:
+def _samples(store: CropStore, leave_out: Collection[str]) -> list[Sample]:
     """One per row of the manifest that has crops; paths are relative to where that manifest was."""
     rows = store.rows
 
@@ -45,7 +49,7 @@ def _samples(store: CropStore) -> list[Sample]:
             method=name("method", i),
             identities=several("identity", i),
             sources=several("source", i),
-            split=cast(Split, name("split", i)),
+            split=ASIDE if name("dataset", i) in leave_out else cast(Split, name("split", i)),
             compression=name("compression", i),
             group=name("group", i),
         )

@@ -242,7 +242,9 @@ class _Run:
         # The best of all so far, not of the last two; few videos give equal AUCs soon.
         best = (auc, -loss) > (self.standing.best_auc, -self.standing.best_loss)
         if best and self.first:
-            manifest, sha256 = training_manifest(self.out, self.material.store)
+            manifest, sha256 = training_manifest(
+                self.out, self.material.store, self.config.data.leave_out
+            )
             card = card_of(
                 self.config,
                 self.material.store,

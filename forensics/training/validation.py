@@ -42,12 +42,13 @@ class Scores:
         return float(np.logaddexp(0.0, signed).mean())
 
 
-def validation_rows(store: CropStore, frames: int, *, blended: bool) -> NDArray[np.int64]:
-    """`frames` crops of the person seen most in each validation video, evenly spaced in time.
+def validation_rows(
+    store: CropStore, rows: NDArray[np.int64], frames: int, *, blended: bool
+) -> NDArray[np.int64]:
+    """`frames` crops of the person seen most in each video of `rows` (N,), evenly spaced in time.
 
     With `blended` reals with landmarks only. Raises ManifestError when a class is missing.
     """
-    rows = store.where(split="val")
     rows = rows[store.rows.main[rows]]
     if not len(rows):
         raise ManifestError(
