@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from forensics.config import load_config, nearest
 from forensics.errors import ConfigError, TrainingError
 from forensics.training.config import TrainConfig
-from forensics.training.first import first_of
+from forensics.training.first import all_of, first_of
 
 from .settings import parse_yaml, read_yaml, with_settings
 from .terminal import INTERRUPTED, emit, error_line
@@ -68,7 +68,7 @@ def effective_config(
     load_config(TrainConfig, mapping, source)  # so that its own mistakes bear its name
     given = [*settings] if data is None else [*settings, f"data.store={json.dumps(str(data))}"]
     chosen = load_config(TrainConfig, with_settings(mapping, given), "command line")
-    first_of(chosen)  # its mistakes, too
+    all_of(chosen)  # their mistakes, too
     return chosen
 
 
@@ -103,24 +103,23 @@ def _train(config: TrainConfig, data: Path, out: Path, *, resume: bool, quiet: b
     from forensics.training.folder import require_free
     from forensics.training.learner import rehearse
 
-    before = first_of(config)
-    if not resume:
-        require_free(out)  # before hours of cutting
-        if before:
-            require_free(out / FOLDER)
-    if before:
-        rehearse(config)  # hours before it begins
+    *later, earliest = all_of(config)
+    if not resume:  # before hours of cutting
+        for depth in range(len(later) + 1):
+            require_free(out.joinpath(*[FOLDER] * depth))
+    for one in later:
+        rehearse(one)  # hours before it begins
     if not is_store(data):
-        rehearse(before or config)
+        rehearse(earliest)
     with TrainingScreen(quiet=quiet or not _first_process()) as screen:
         folder, store = _crops(config, data, out, screen)
         # Where the crops are, for a resume from whatever folder.
         config = replace(config, data=replace(config.data, store=str(folder.resolve())))
         with _stop_asked() as stop:
-            return _both(config, store, out, screen, stop, resume=resume)
+            return _in_turn(config, store, out, screen, stop, resume=resume)
 
 
-def _both(
+def _in_turn(
     config: TrainConfig,
     store: CropStore,
     out: Path,
@@ -131,7 +130,7 @@ def _both(
 ) -> Outcome:
     """The run, and before it the one that its settings want before it."""
     from forensics.training.first import FOLDER, started
-    from forensics.training.folder import LAST, announce
+    from forensics.training.folder import CONFIG, LAST, announce
     from forensics.training.trainer import train
 
     def learn(config: TrainConfig, out: Path, *, resume: bool) -> Outcome:
@@ -148,12 +147,14 @@ def _both(
     before = first_of(config)
     if before is None or (resume and (out / LAST).exists()):
         return learn(config, out, resume=resume)
-    begun = resume and (out / FOLDER / LAST).exists()
+    inner = out / FOLDER
+    # Its state, or the settings of the run before it, which are there before its own.
+    begun = resume and ((inner / LAST).exists() or (inner / FOLDER / CONFIG).exists())
     if begun:
-        before = effective_config(None, None, [], run=out / FOLDER)
+        before = effective_config(None, None, [], run=inner)
     elif _first_process():
         announce(out, config)
-    early = learn(before, out / FOLDER, resume=begun)
+    early = _in_turn(before, store, inner, screen, stop, resume=begun)
     if early.step < early.total:
         return early
     screen.note(f"{early.checkpoint}: AUC {early.best_auc:.3f}; the run goes on from it")

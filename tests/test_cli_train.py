@@ -109,14 +109,54 @@ def test_a_run_before_the_run_gives_it_its_weights(
     assert all(torch.equal(one[name], two[name]) for name in two)
 
 
-@pytest.mark.parametrize("place", ["within the first", "after the first", "within the second"])
-def test_both_runs_go_on_where_they_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path, place: str
+TWO = ("--set", "first={steps: 4, seed: 5, first: {data: {size: 16}, steps: 3, seed: 7}}")
+
+
+def test_a_run_before_the_run_may_have_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = [*TINY, *FIRST, "--data", str(crops), "--quiet"]
+    code, _, err = train(*TINY, *TWO, "--data", str(crops), "--out", "run")
+    assert code == 0
+    told = re.findall(r"^(?:step \d+|run\S+): AUC", err, re.MULTILINE)
+    inner, outer = "run/first/first/best.safetensors", "run/first/best.safetensors"
+    assert told == ["step 3: AUC", f"{inner}: AUC", "step 4: AUC", f"{outer}: AUC", "step 6: AUC"]
+    cards = [load_checkpoint(Path(f"run{at}/best.safetensors")).card for at in ("/first", "")]
+    assert [card.metrics["images_seen"] for card in cards] == [(3 + 4) * 8, (3 + 4 + 6) * 8]
+    # By hand: the same three runs.
+    start, init = [*TINY, "--data", str(crops), "--quiet"], "--set=model.init={}/best.safetensors"
+    small = ("--set", "data.size=16", "--set", "steps=3", "--set", "seed=7")
+    assert train(*start, *small, "--out", "one")[0] == 0
+    middle = ("--set", "steps=4", "--set", "seed=5", init.format("one"))
+    assert train(*start, *middle, "--out", "two")[0] == 0
+    assert train(*start, init.format("two"), "--out", "three")[0] == 0
+    one, two = weights(Path("run/best.safetensors")), weights(Path("three/best.safetensors"))
+    assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+@pytest.mark.parametrize(
+    ("before", "stop", "lost"),
+    [
+        pytest.param(FIRST, 2, "", id="within the first"),
+        pytest.param(FIRST, 4, "run/last.safetensors", id="after the first"),
+        pytest.param(FIRST, 7, "", id="within the second"),
+        pytest.param(TWO, 2, "", id="within the first of three"),
+        pytest.param(TWO, 3, "run/first/last.safetensors", id="after the first of three"),
+        pytest.param(TWO, 5, "", id="within the second of three"),
+        pytest.param(TWO, 9, "", id="within the third"),
+    ],
+)
+def test_runs_go_on_where_they_stopped(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    crops: Path,
+    before: tuple[str, ...],
+    stop: int,
+    lost: str,  # killed before that state was there
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [*TINY, *before, "--data", str(crops), "--quiet"]
     assert train(*command, "--out", "whole")[0] == 0
-    stop = {"within the first": 2, "after the first": 4, "within the second": 7}[place]
     steps: list[int] = []
     plain = TrainingScreen.step
 
@@ -131,8 +171,8 @@ def test_both_runs_go_on_where_they_stopped(
         code, _, err = train(*command, "--out", "run")
     assert code == 130
     assert "go on with `deepfake train --out run --resume`" in err
-    if place == "after the first":  # killed before the second had a state
-        Path("run/last.safetensors").unlink()
+    if lost:
+        Path(lost).unlink()
     assert train("--out", "run", "--resume", "--quiet")[0] == 0
     one, two = weights(Path("whole/best.safetensors")), weights(Path("run/best.safetensors"))
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -144,7 +184,7 @@ def test_a_first_run_that_is_none_is_told_before_anything_is_done(
     monkeypatch.chdir(tmp_path)
     for wrong, message in (
         ("{data: {sise: 16}}", "first: data.sise: "),
-        ("{first: {steps: 1}}", "first: a run before the run has none before it"),
+        ("{steps: 1, first: {data: {sise: 16}}}", "first: data.sise: "),
     ):
         code, _, err = train(*TINY, "--data", str(crops), "--out", "run", "--set", f"first={wrong}")
         assert (code, err.count("\n")) == (2, 1)

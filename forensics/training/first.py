@@ -1,7 +1,8 @@
 """A run before the run: cheaper, from the same data, whose best weights the run starts from.
 
 Small pictures cost half and teach most of what there is to learn; the last of it needs large ones.
-With both in one configuration a detector follows from one command and its seeds.
+With both in one configuration a detector follows from one command and its seeds. The run before may
+have one before it in turn.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from forensics.config import load_config
-from forensics.errors import ConfigError
 from forensics.training.config import TrainConfig
 from forensics.training.folder import BEST
 
@@ -23,13 +23,20 @@ def first_of(config: TrainConfig) -> TrainConfig | None:
     """The settings of the run before, or None where there is none.
 
     They are those of `config` with its `first` laid over them. Raises ConfigError, which begins
-    with "first", for what is no setting, or another `first` within.
+    with "first", for what is no setting.
     """
     if not config.first:
         return None
-    if "first" in config.first:
-        raise ConfigError("first: a run before the run has none before it")
-    return load_config(TrainConfig, {**_over(asdict(config), config.first), "first": {}}, "first")
+    below: dict[str, Any] = {**asdict(config), "first": {}}  # all the rest is inherited
+    return load_config(TrainConfig, _over(below, config.first), "first")
+
+
+def all_of(config: TrainConfig) -> list[TrainConfig]:
+    """The settings of the run, of the run before it, and so on. Raises ConfigError."""
+    runs = [config]
+    while before := first_of(runs[-1]):
+        runs.append(before)
+    return runs
 
 
 def started(config: TrainConfig, out: Path) -> TrainConfig:
