@@ -13,7 +13,17 @@ from forensics.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes 1e-4 for a word; nobody else does."""
+    """YAML 1.1 takes 1e-4 for a word; nobody else does. A key given twice is refused: PyYAML would
+    take the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise yaml.MarkedYAMLError(problem=f"{name} twice", problem_mark=key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
 
 
 _Loader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]

@@ -310,6 +310,7 @@ def test_options_reach_the_configuration_and_override_the_file(scan: Scan) -> No
         ("batch_size: 0", "c.yaml: "),
         ("- a list", "c.yaml: expected settings as"),
         ("a: [", "c.yaml: not valid YAML"),
+        ("limits: {}\nfaces: {}\nlimits: {}", "c.yaml: not valid YAML: limits twice"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_with_the_file(scan: Scan, text: str, said: str) -> None:
