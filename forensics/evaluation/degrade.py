@@ -60,6 +60,7 @@ CONDITIONS: dict[str, tuple[Change, int]] = {
     "crf32": (_same, 32),
     "crf40": (_same, 40),
     "half": (_half, 23),
+    "half-crf32": (_half, 32),
     "noise": (_noise, 23),
     "crop": (_crop, 23),
 }
