@@ -3,7 +3,7 @@
     python benchmarks/families.py CROPS MANIFEST.csv --start b0.safetensors --out DIR [--steps 600]
         [--size 160] [--seed 1] [--at-once 4] [NAME...]
 
-Each is trained as the first run of `configs/default.yaml` is, with the same draws, one core each,
+Each is trained as the earliest run of `configs/default.yaml` is, with the same draws, one core each,
 `--at-once` side by side; EfficientNet and what stands behind it start from `--start`, the others
 from random weights. Then each is judged by `deepfake evaluate` on the manifest's validation split,
 through the scan. What is done stays in DIR: the same command goes on, and prints the table.
@@ -40,12 +40,15 @@ def _frozen(net: str) -> str:
     return f"model.freeze=[{', '.join(parts)}]"
 
 
-# What the first run of configs/default.yaml changes in it, in batches for one process.
+# What the earliest run of configs/default.yaml changes in it, in batches for one process.
 BATCH = 36
 RECIPE = [
     "first={}",
     "optimizer.lr=3.5e-4",
     "data.self_blended=0.5",
+    "data.matched=0.28",
+    "data.balance=[class, dataset, method, source]",
+    "data.shuffled_fakes=unknown",
     "data.shuffled=0.6",
     "data.degraded=0.4",
     f"data.batch={BATCH}",
