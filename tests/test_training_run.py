@@ -399,7 +399,7 @@ def test_a_run_can_start_from_a_checkpoint(tmp_path: Path, store: CropStore) -> 
     before, after = load_file(first.checkpoint), load_file(second.checkpoint)
     assert all(torch.allclose(value, after[key], atol=1e-3) for key, value in before.items())
     card = load_checkpoint(second.checkpoint).card
-    assert "Started from best.safetensors." in card.training_data
+    assert "Started from best.safetensors, which had seen 16 images." in card.training_data
     assert card.metrics["images_seen"] == 2 * 8 + 8
 
 

@@ -74,7 +74,7 @@ def card_of(
         calibration=platt,
         thresholds=thresholds,
         evidence=EvidenceRules(min_frames=4, min_face_px=32),
-        training_data=training_data(config, store),
+        training_data=training_data(config, store, seen_before=seen_before),
         manifest_sha256=sha256,
         training_manifest=manifest,
         metrics=measured,
@@ -99,8 +99,8 @@ def _ece(platt: Platt, scores: Scores) -> float:
     return expected_calibration_error(labels, probabilities, weights=class_weights(labels))
 
 
-def training_data(config: TrainConfig, store: CropStore) -> str:
-    """Which videos of which data sets, in words."""
+def training_data(config: TrainConfig, store: CropStore, *, seen_before: int) -> str:
+    """Which videos of which data sets, in words, and what the run started from."""
     rows = rows_of(store, "train", config.data.leave_out)
     table = store.rows
     parts: list[str] = []
@@ -122,5 +122,6 @@ def training_data(config: TrainConfig, store: CropStore) -> str:
         if share:
             text += f" {share:.0%} of the images in {what}."
     if config.model.init:
-        text += f" Started from {config.model.init.rpartition('/')[2]}."
+        known = f", which had seen {seen_before:,} images" if seen_before else ""
+        text += f" Started from {config.model.init.rpartition('/')[2]}{known}."
     return text
