@@ -3,10 +3,10 @@
     python benchmarks/families.py CROPS MANIFEST.csv --start b0.safetensors --out DIR [--steps 600]
         [--size 160] [--seed 1] [--at-once 4] [NAME...]
 
-Each is trained as the earliest run of `configs/default.yaml` is, with the same draws, one core each,
-`--at-once` side by side; EfficientNet and what stands behind it start from `--start`, the others
-from random weights. Then each is judged by `deepfake evaluate` on the manifest's validation split,
-through the scan. What is done stays in DIR: the same command goes on, and prints the table.
+Each is trained as the earliest run of `configs/default.yaml` is, with the same draws, one core
+each, `--at-once` side by side; EfficientNet and what stands behind it start from `--start`, the
+others from random weights. Then each is judged by `deepfake evaluate` on the manifest's validation
+split, through the scan. What is done stays in DIR: the same command goes on, and prints the table.
 """
 
 from __future__ import annotations
