@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -141,6 +142,26 @@ def test_a_data_set_left_out_is_neither_learned_nor_judged_by(
     }
     assert splits == {("toy", "train"), ("toy", "val"), ("other", "aside")}
     assert read == {"toy"}
+
+
+@pytest.mark.parametrize("when", ["early", "at the end"])
+def test_a_loader_process_that_does_not_end_is_ended(
+    store: CropStore, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+    before = set(multiprocessing.active_children())
+    material = Material(store, tiny_config(steps=3, data__workers=1), rank=0, world=1)
+    batches = material.batches(0)
+    for _ in range(2 if when == "early" else 3):
+        next(batches)
+    (loader,) = set(multiprocessing.active_children()) - before
+    os.kill(loader.pid or 0, signal.SIGSTOP)  # as a machine that gives it no time
+    if when == "early":
+        batches.close()
+    else:
+        assert next(batches, None) is None
+    loader.join(5)
+    assert loader.exitcode == -signal.SIGKILL
 
 
 def test_an_unknown_data_set_cannot_be_left_out(tmp_path: Path, store: CropStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,13 @@ from forensics.training.config import TrainConfig
 from forensics.training.originals import NONE, find_originals
 from forensics.training.rows import rows_of
 from forensics.training.sampler import Batches, Codes, Sampler, divided
-from forensics.training.samples import TrainingCrops, ValidationCrops, collate, start_worker
+from forensics.training.samples import (
+    Batch,
+    TrainingCrops,
+    ValidationCrops,
+    collate,
+    start_worker,
+)
 from forensics.training.validation import validation_rows
 
 _AHEAD = 4  # batches each loader process prepares
@@ -77,10 +84,10 @@ class Material:
         self.validation_videos = np.unique(table.video[chosen], return_inverse=True)[1]
         self.sha256 = crops_sha256(store)
 
-    def batches(self, step: int) -> DataLoader[Any]:
-        """This process's part of every batch from `step` to the end of the run."""
+    def batches(self, step: int) -> Generator[Batch]:
+        """This process's part of every batch from `step` to the end of the run; close it early."""
         accumulate = self._config.accumulate
-        return self._loader(
+        return self._loaded(
             self._crops,
             batch_sampler=Batches(
                 self._sampler,
@@ -91,14 +98,14 @@ class Material:
             ),
         )
 
-    def validation(self) -> DataLoader[Any]:
+    def validation(self) -> Generator[Batch]:
         """This process's part of the validation crops; `Batch.places` count through all of them."""
         mine = Subset(self._validation, range(self._rank, len(self._validation), self._world))
-        return self._loader(mine, batch_size=self._config.validation.batch)
+        return self._loaded(mine, batch_size=self._config.validation.batch)
 
-    def _loader(self, crops: Any, **batching: Any) -> DataLoader[Any]:
+    def _loaded(self, crops: Any, **batching: Any) -> Generator[Batch]:
         workers = self._config.data.workers
-        return DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             crops,
             collate_fn=collate,
             num_workers=workers,
@@ -107,6 +114,17 @@ class Material:
             pin_memory=torch.cuda.is_available() and self._config.device != "cpu",
             **batching,
         )
+        stream: Any = iter(loader)
+        try:
+            yield from stream
+        finally:
+            if workers:
+                # Which a busy machine may keep from ending within the five seconds it gives them;
+                # the signal it then asks with is one that `start_worker` lets them ignore, and
+                # Python would wait for them at its exit, for ever.
+                stream._shutdown_workers()
+                for process in stream._workers:
+                    process.kill()
 
     def place_of(self, row: int) -> str:
         """A crop in words: its number, its video and the time in it."""

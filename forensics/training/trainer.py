@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,7 +143,10 @@ class _Run:
         )
 
     def _steps(self) -> None:
-        stream: Iterator[Batch] = iter(self.material.batches(self.standing.step))
+        with closing(self.material.batches(self.standing.step)) as stream:
+            self._learn(stream)
+
+    def _learn(self, stream: Iterator[Batch]) -> None:
         every = self.config.validation.every or self.material.epoch_steps
         pace = Pace()
         for step in range(self.standing.step, self.total):
