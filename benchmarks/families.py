@@ -48,7 +48,6 @@ RECIPE = [
     "data.self_blended=0.5",
     "data.matched=0.28",
     "data.balance=[class, dataset, method, source]",
-    "data.shuffled_fakes=unknown",
     "data.shuffled=0.6",
     "data.degraded=0.4",
     f"data.batch={BATCH}",

@@ -452,16 +452,6 @@ def test_fakes_without_an_original_are_shuffled_and_as_many_reals(
         assert (fakes, reals) == (80, 80)
         expected = 40 if one_source else 80 + 40
         assert abs(len(shuffled) - expected) <= 12
-        config = tiny_config(
-            data__self_blended=0.0,
-            data__augment=True,
-            data__shuffled=0.5,
-            data__shuffled_fakes="all",
-            steps=20,
-        )
-        shuffled.clear()
-        list(Material(store, config, rank=0, world=1).batches(0))
-        assert abs(len(shuffled) - 120) <= 12
 
 
 def test_what_stands_alone_is_asked_for(tmp_path: Path) -> None:

@@ -58,9 +58,6 @@ class DataConfig:
     # known original are where it is above 0: who is in the picture cannot be the answer then. To
     # be about the share of those fakes, or shuffling itself tells.
     shuffled: float = 0.0
-    # Whether single fakes with a known original are cut as well, or those without alone. With
-    # `dataset` before `class` in `balance`, `all` leaves no data set to be known by its tiles.
-    shuffled_fakes: Literal["unknown", "all"] = "unknown"
     # Share of the pairs whose halves are changed (coded, blurred, coloured) each in its own way, so
     # that none is ranked by how good the pictures are. With 1 a run learns slowly at first.
     apart: float = 0.0

@@ -121,8 +121,7 @@ class TrainingCrops(Dataset[Shown]):
             return [_plain(image, box, self._config) for image, box in shown], labels
         shown = self._augment(images, boxes, rng)
         share = self._config.shuffled
-        cut = self._config.shuffled_fakes == "all" or original < 0
-        alone = facts.label == 1 and cut and share > 0
+        alone = facts.label == 1 and original < 0 and share > 0
         if kind == "single" and (alone or (facts.label == 0 and rng.random() < share)):
             grid = int(rng.integers(*_TILES))
             shown = [shuffled(image, grid, rng) for image in shown]
