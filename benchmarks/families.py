@@ -87,17 +87,9 @@ SHOWN = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("crops", type=Path)
-    parser.add_argument("manifest", type=Path)
+    parser = options(__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--start", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     names: list[str] = args.names or list(FAMILIES)
     if unknown := [name for name in names if name not in FAMILIES]:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
@@ -111,6 +103,20 @@ def main() -> None:
     print("|---|---|---|---|" + "---|" * len(SHOWN))
     for name in names:
         print(row(name, args), flush=True)
+
+
+def options(doc: str) -> argparse.ArgumentParser:
+    """What every comparison of short runs is asked for."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("crops", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--start", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1)
+    return parser
 
 
 def folder(name: str, args: argparse.Namespace) -> Path:

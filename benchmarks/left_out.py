@@ -10,13 +10,11 @@ that leaves it out is what happens elsewhere. What is done stays in DIR: the sam
 
 from __future__ import annotations
 
-import argparse
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
-from families import BATCH, SHOWN, aucs, evaluate, train
+from families import BATCH, SHOWN, aucs, evaluate, options, train
 
 # Of the manifest it was made for; those that hold both classes.
 PARTS: dict[str, tuple[str, ...]] = {
@@ -27,16 +25,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("crops", type=Path)
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("--start", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args()
+    args = options(__doc__).parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     runs = {part: args.out / part.lower().replace(" ", "-") for part in PARTS}
 
