@@ -102,6 +102,7 @@ def _train(config: TrainConfig, data: Path, out: Path, *, resume: bool, quiet: b
     from forensics.training.first import FOLDER
     from forensics.training.folder import require_free
     from forensics.training.learner import rehearse
+    from forensics.training.material import Material
 
     *later, earliest = all_of(config)
     if not resume:  # before hours of cutting
@@ -113,6 +114,8 @@ def _train(config: TrainConfig, data: Path, out: Path, *, resume: bool, quiet: b
         rehearse(earliest)
     with TrainingScreen(quiet=quiet or not _first_process()) as screen:
         folder, store = _crops(config, data, out, screen)
+        for one in later:
+            Material(store, one, rank=0, world=int(os.environ.get("WORLD_SIZE", "1")))
         # Where the crops are, for a resume from whatever folder.
         config = replace(config, data=replace(config.data, store=str(folder.resolve())))
         with _stop_asked() as stop:

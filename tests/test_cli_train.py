@@ -82,47 +82,24 @@ def weights(file: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(file).model.state_dict()
 
 
-def test_a_run_before_the_run_gives_it_its_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    code, out, err = train(*TINY, *FIRST, "--data", str(crops), "--out", "run")
-    assert code == 0
-    assert out.startswith("run/best.safetensors: AUC ")
-    first, note, second = err.splitlines()
-    assert first.startswith("step 4: AUC ")
-    assert re.fullmatch(r"run/first/best.safetensors: AUC \S+; the run goes on from it", note)
-    assert second.startswith("step 6: AUC ")
-    before, card = (
-        load_checkpoint(Path(f"run{at}/best.safetensors")).card for at in ("/first", "")
-    )
-    assert (before.preprocessing.size, card.preprocessing.size) == (16, 32)
-    assert before.metrics["images_seen"] == 4 * 8
-    assert card.metrics["images_seen"] == (4 + 6) * 8
-    # By hand: the same two runs.
-    start = [*TINY, "--data", str(crops)]
-    small = ("--set", "data.size=16", "--set", "steps=4", "--set", "seed=5")
-    assert train(*start, *small, "--out", "small", "--quiet")[0] == 0
-    init = ("--set", "model.init=small/best.safetensors")
-    assert train(*start, *init, "--out", "large", "--quiet")[0] == 0
-    one, two = weights(Path("run/best.safetensors")), weights(Path("large/best.safetensors"))
-    assert all(torch.equal(one[name], two[name]) for name in two)
-
-
 TWO = ("--set", "first={steps: 4, seed: 5, first: {data: {size: 16}, steps: 3, seed: 7}}")
 
 
-def test_a_run_before_the_run_may_have_one_before_it(
+def test_each_run_gives_the_next_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crops: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _, err = train(*TINY, *TWO, "--data", str(crops), "--out", "run")
+    code, out, err = train(*TINY, *TWO, "--data", str(crops), "--out", "run")
     assert code == 0
-    told = re.findall(r"^(?:step \d+|run\S+): AUC", err, re.MULTILINE)
+    assert out.startswith("run/best.safetensors: AUC ")
     inner, outer = "run/first/first/best.safetensors", "run/first/best.safetensors"
-    assert told == ["step 3: AUC", f"{inner}: AUC", "step 4: AUC", f"{outer}: AUC", "step 6: AUC"]
-    cards = [load_checkpoint(Path(f"run{at}/best.safetensors")).card for at in ("/first", "")]
-    assert [card.metrics["images_seen"] for card in cards] == [(3 + 4) * 8, (3 + 4 + 6) * 8]
+    said = [f"{what}: AUC " for what in ("step 3", inner, "step 4", outer, "step 6")]
+    lines = err.splitlines()
+    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
+    assert err.count("; the run goes on from it\n") == 2
+    cards = [load_checkpoint(Path(at)).card for at in (inner, outer, "run/best.safetensors")]
+    assert [card.preprocessing.size for card in cards] == [16, 32, 32]
+    assert [card.metrics["images_seen"] for card in cards] == [3 * 8, 7 * 8, 13 * 8]
     # By hand: the same three runs.
     start, init = [*TINY, "--data", str(crops), "--quiet"], "--set=model.init={}/best.safetensors"
     small = ("--set", "data.size=16", "--set", "steps=3", "--set", "seed=7")
@@ -190,6 +167,13 @@ def test_a_first_run_that_is_none_is_told_before_anything_is_done(
         assert (code, err.count("\n")) == (2, 1)
         assert message in err
         assert not Path("run").exists()
+    # Of the last run, what only the crops can tell.
+    before = ("--set", "first={data: {leave_out: []}, steps: 2}")
+    last = ("--data", str(crops), "--out", "run", "--set", "data.leave_out=[mine]")
+    code, _, err = train(*TINY, *last, *before)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "data.leave_out: the crops are of toy; none of mine" in err
+    assert not Path("run").exists()
 
 
 def test_a_disk_that_is_full_before_the_first_state_is_no_dead_end(

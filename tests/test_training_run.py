@@ -142,6 +142,11 @@ def test_a_data_set_left_out_is_neither_learned_nor_judged_by(
     }
     assert splits == {("toy", "train"), ("toy", "val"), ("other", "aside")}
     assert read == {"toy"}
+    # What it starts from has seen it: then it is not called unseen.
+    init = tiny_config(model__init=str(done.checkpoint), data__leave_out=["other"], steps=1)
+    train(init, store, tmp_path / "on")
+    samples = read_manifest(tmp_path / "on" / "trained_on.csv")
+    assert {one.split for one in samples} == {"train", "val"}
 
 
 @pytest.mark.parametrize("when", ["early", "at the end"])

@@ -17,20 +17,18 @@ from forensics.datasets.shards import CropStore
 TRAINED_ON = "trained_on.csv"
 
 
-def training_manifest(
-    folder: Path, store: CropStore, leave_out: Collection[str]
-) -> tuple[str, str]:
+def training_manifest(folder: Path, store: CropStore, unseen: Collection[str]) -> tuple[str, str]:
     """Name and sha256 of the manifest in `folder`: that of the preparation, where the crops were
     cut for this run, else one written from the rows that the crops remember. Those of the data
-    sets `leave_out` are `aside` in it. Raises OSError."""
+    sets `unseen` are `aside` in it. Raises OSError."""
     path = folder / MANIFEST
-    if leave_out or not path.exists():
+    if unseen or not path.exists():
         path = folder / TRAINED_ON
-        write_manifest(_samples(store, leave_out), path)
+        write_manifest(_samples(store, unseen), path)
     return path.name, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _samples(store: CropStore, leave_out: Collection[str]) -> list[Sample]:
+def _samples(store: CropStore, unseen: Collection[str]) -> list[Sample]:
     """One per row of the manifest that has crops; paths are relative to where that manifest was."""
     rows = store.rows
 
@@ -49,7 +47,7 @@ def _samples(store: CropStore, leave_out: Collection[str]) -> list[Sample]:
             method=name("method", i),
             identities=several("identity", i),
             sources=several("source", i),
-            split=ASIDE if name("dataset", i) in leave_out else cast(Split, name("split", i)),
+            split=ASIDE if name("dataset", i) in unseen else cast(Split, name("split", i)),
             compression=name("compression", i),
             group=name("group", i),
         )

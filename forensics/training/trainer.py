@@ -245,9 +245,9 @@ class _Run:
         # The best of all so far, not of the last two; few videos give equal AUCs soon.
         best = (auc, -loss) > (self.standing.best_auc, -self.standing.best_loss)
         if best and self.first:
-            manifest, sha256 = training_manifest(
-                self.out, self.material.store, self.config.data.leave_out
-            )
+            # What the weights it started from had seen, nobody can say any more: nothing is aside.
+            unseen = () if self.learner.images_before else self.config.data.leave_out
+            manifest, sha256 = training_manifest(self.out, self.material.store, unseen)
             card = card_of(
                 self.config,
                 self.material.store,
