@@ -202,13 +202,20 @@ def load_config(cls: type[T], mapping: Mapping[str, Any], source: str) -> T:
 
 
 def _nearest_key(cls: type[Any], path: Sequence[int | str]) -> str:
-    """`; did you mean lr?` for an unknown key at `path`, or the keys there are."""
+    """`; did you mean lr?` for an unknown key at `path`, or the keys there are. A key that is only
+    in the wrong place is named in its own: `optimizer.lr`."""
     for part in path[:-1]:
         cls = get_type_hints(cls).get(str(part), object) if is_dataclass(cls) else object
     if not is_dataclass(cls):
         return ""
+    key, types = str(path[-1]), get_type_hints(cls)
     known = [each.name for each in fields(cls)]
-    return nearest(str(path[-1]), known)
+    inside = [
+        f"{name}.{key}"
+        for name in known
+        if is_dataclass(types[name]) and key in (each.name for each in fields(types[name]))
+    ]
+    return f"; did you mean {' or '.join(inside)}?" if inside else nearest(key, known)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ def train(*arguments: str) -> tuple[int, str, str]:
     ("mapping", "message"),
     [
         ({"optimizer": {"lrr": 1}}, r"f.yaml: optimizer.lrr: .*; did you mean lr\?"),
+        ({"lr": 1}, r"f.yaml: lr: .*; did you mean optimizer.lr\?"),
         ({"optimiser": {}}, r"f.yaml: optimiser: .*; did you mean optimizer\?"),
         ({"loss": {"zzz": 1}}, r"f.yaml: loss.zzz: .*; known: label_smoothing, rank"),
         ({"precision": 16}, "f.yaml: precision: .*bf16"),
