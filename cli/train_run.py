@@ -186,6 +186,7 @@ def _crops(
         workers=_cores(),
         # Self-blended fakes are made from reals, for validation, too.
         labels=("real",) if config.data.self_blended == 1 else ("real", "fake"),
+        leave_out={name for one in all_of(config) for name in one.data.leave_out},
         on_progress=screen.cutting,
         on_note=screen.note,
     )

@@ -172,7 +172,7 @@ def test_a_first_run_that_is_none_is_told_before_anything_is_done(
     last = ("--data", str(crops), "--out", "run", "--set", "data.leave_out=[mine]")
     code, _, err = train(*TINY, *last, *before)
     assert (code, err.count("\n")) == (2, 1)
-    assert "data.leave_out: the crops are of toy; none of mine" in err
+    assert "data.leave_out: the data are of toy; none of mine" in err
     assert not Path("run").exists()
 
 
@@ -340,6 +340,12 @@ def test_celebdf_as_it_comes_becomes_a_checkpoint(
     for path in root.rglob("*.mp4"):
         fake = path.parent.name == "Celeb-synthesis"
         path.write_bytes((tmp_path / ("fake.mp4" if fake else "real.mp4")).read_bytes())
+    # What is to be left out is looked for before the faces are cut.
+    wrong = "first={data: {leave_out: [dfdc]}, steps: 1}"
+    code, _, err = train(*TINY, "--data", "Celeb-DF", "--out", "run", "--set", wrong)
+    assert code == 2
+    assert "deepfake: data.leave_out: the data are of Celeb-DF-v1; none of dfdc\n" in err
+    assert not (tmp_path / "run").exists()
     code, out, err = train(
         *(*TINY, "--data", "Celeb-DF", "--out", "run"),
         *("--set", "extract.frames=2", "--set", "extract.size=64", "--set", "data.self_blended=0"),

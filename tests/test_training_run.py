@@ -170,7 +170,7 @@ def test_a_loader_process_that_does_not_end_is_ended(
 
 
 def test_an_unknown_data_set_cannot_be_left_out(tmp_path: Path, store: CropStore) -> None:
-    with pytest.raises(ConfigError, match=r"data\.leave_out: the crops are of toy; none of mine"):
+    with pytest.raises(ConfigError, match=r"data\.leave_out: the data are of toy; none of mine"):
         train(tiny_config(data__leave_out=["mine"]), store, tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
 

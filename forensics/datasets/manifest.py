@@ -23,12 +23,12 @@ Identities and sources bear their data set's prefix (`celebdf:id3`), so that tab
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from forensics.errors import ManifestError
+from forensics.errors import ConfigError, ManifestError
 
 Label = Literal["real", "fake"]
 Kind = Literal["video", "crop", "sequence"]
@@ -112,3 +112,12 @@ def relocated(samples: Iterable[Sample], root: Path, folder: Path) -> list[Sampl
         replace(sample, path=Path(os.path.normpath(Path(base) / sample.path)).as_posix())
         for sample in samples
     ]
+
+
+def require_known(leave_out: Collection[str], names: Collection[str]) -> None:
+    """Raise ConfigError for a data set to leave out that is none of `names`."""
+    if unknown := sorted({*leave_out} - {*names}):
+        raise ConfigError(
+            f"data.leave_out: the data are of {', '.join(sorted(names))}; none of "
+            f"{', '.join(unknown)}"
+        )

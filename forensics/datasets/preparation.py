@@ -13,7 +13,7 @@ from forensics.config import ExtractionConfig
 from forensics.datasets.check import check
 from forensics.datasets.division import aside_in_words, divide
 from forensics.datasets.extraction import OnProgress, extract
-from forensics.datasets.manifest import LABELS, Label, Sample, relocated
+from forensics.datasets.manifest import LABELS, Label, Sample, relocated, require_known
 from forensics.datasets.manifest_file import PARQUET, read_manifest, write_manifest
 from forensics.datasets.shards import COLUMNS_FOLDER, SETTINGS_FILE, CropStore
 from forensics.datasets.splits import check_no_leak, links
@@ -39,6 +39,7 @@ def prepare(
     seed: int,
     workers: int,
     labels: Collection[Label] = LABELS,
+    leave_out: Collection[str] = (),
     on_progress: OnProgress,
     on_note: Callable[[str], None],
 ) -> CropStore:
@@ -46,17 +47,19 @@ def prepare(
 
     A data set's tree or a table of one's own becomes `work`/manifest.csv, with splits by identity
     and source where its own will not do. An interrupted extraction goes on. `labels`: those that
-    must be in both splits. `on_note` hears what a person should know. Raises ManifestError where
-    nothing fits, a split shares people with another or lacks a label, or no face was found, and
-    what `extract` raises.
+    must be in both splits. `leave_out`: data sets that must be there. `on_note` hears what a person
+    should know. Raises ManifestError where nothing fits, a split shares people with another or
+    lacks a label, or no face was found, ConfigError for an unknown data set to leave out, and what
+    `extract` raises.
     """
     if is_store(data):
         store = CropStore.open(data)
         check_store_no_leak(store)
+        require_known(leave_out, store.names["dataset"])
         return store
     if not data.exists():
         raise ManifestError(f"{data}: no such file or folder; check the path")
-    manifest = _with_splits(data, work, seed, labels, on_note)
+    manifest = _with_splits(data, work, seed, labels, leave_out, on_note)
     # Cut in this very process, as a single unit is, it would leave one thread for the training.
     threads, cv2_threads = num_threads(), cv2.getNumThreads()
     try:
@@ -77,17 +80,17 @@ def _with_splits(
     work: Path,
     seed: int,
     labels: Collection[Label],
+    leave_out: Collection[str],
     on_note: Callable[[str], None],
 ) -> Path:
     """A manifest whose splits will do: `data`, where it is one with splits, or one in `work`."""
-    if _is_manifest(data):
-        samples = read_manifest(data)
-        if any(sample.split for sample in samples):
-            check_no_leak(samples)
-            _require_labels(samples, data, labels)
-            return data
-    else:
-        samples = _found(data, on_note)
+    manifest = _is_manifest(data)
+    samples = read_manifest(data) if manifest else _found(data, on_note)
+    require_known(leave_out, {sample.dataset for sample in samples})
+    if manifest and any(sample.split for sample in samples):
+        check_no_leak(samples)
+        _require_labels(samples, data, labels)
+        return data
     samples = _divided(samples, seed, labels, on_note)
     check_no_leak(samples)
     _require_labels(samples, data, labels)

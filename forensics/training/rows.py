@@ -7,8 +7,8 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from forensics.datasets.manifest import require_known
 from forensics.datasets.shards import CropStore
-from forensics.errors import ConfigError
 
 
 def rows_of(store: CropStore, split: str, leave_out: Collection[str]) -> NDArray[np.int64]:
@@ -17,11 +17,7 @@ def rows_of(store: CropStore, split: str, leave_out: Collection[str]) -> NDArray
     Raises ConfigError for a data set that the store does not have.
     """
     names = store.names["dataset"]
-    if unknown := sorted(set(leave_out) - set(names)):
-        raise ConfigError(
-            f"data.leave_out: the crops are of {', '.join(sorted(names))}; none of "
-            f"{', '.join(unknown)}"
-        )
+    require_known(leave_out, names)
     rows = store.where(split=split)
     codes = [names.index(name) for name in leave_out]
     return rows[~np.isin(store.rows.dataset[rows], codes)]
