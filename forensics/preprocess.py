@@ -26,14 +26,21 @@ class View:
 
     Upside down, or cut into `tiles` x `tiles` parts that change places, a network recognises
     nobody, only how the picture was made. With `every` above 1 only each such face of a track is
-    looked at so, and those between get what their neighbours got.
+    looked at so, from number `start` (from 0) on, and those between get what their neighbours got:
+    views that take turns cost no more than one of them. A still is looked at in every view.
     """
 
     margin: float
     weight: float
     upside_down: bool = False
+    mirrored: bool = False
     tiles: int = 1
     every: int = 1
+    start: int = 0
+
+    def turns(self, faces: int) -> range:
+        """Which of a track's `faces` (1 or more) it looks at: at least one."""
+        return range(self.start % min(self.every, faces), faces, self.every)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,8 @@ class Preprocessing:
             return
         if min(min(v.margin, v.weight, v.every, v.tiles) for v in self.views) <= 0:
             raise ValueError("margin, weight, every and tiles of a view are above 0")
+        if any(not 0 <= view.start < view.every for view in self.views):
+            raise ValueError("start of a view is from 0 to below its every")
         if max(view.tiles for view in self.views) > self.size:
             raise ValueError("tiles of a view are at least a pixel wide")
         if max(view.margin for view in self.views) != self.margin:
@@ -91,7 +100,11 @@ def look(crops: NDArray[np.uint8], view: View, preprocessing: Preprocessing) -> 
     first, last = _span(view, preprocessing)
     stack = np.empty((len(crops), preprocessing.size, preprocessing.size, 3), dtype=np.uint8)
     for place, crop in zip(stack, crops, strict=True):
-        place[:] = in_tiles(_resized(crop[first:last, first:last], preprocessing.size), view.tiles)
+        shown = crop[first:last, first:last]
+        if view.mirrored:
+            shown = np.ascontiguousarray(shown[:, ::-1])
+        shown = _resized(shown, preprocessing.size)
+        place[:] = in_tiles(shown, view.tiles)
     return np.ascontiguousarray(stack[:, ::-1]) if view.upside_down else stack
 
 
@@ -106,7 +119,9 @@ def unlook(maps: list[NDArray[np.float32]], preprocessing: Preprocessing) -> NDA
         upright = found[:, ::-1] if view.upside_down else found
         for place, part in zip(total, upright, strict=True):
             whole = _resized(put_back(part, view.tiles), last - first)
-            place[first:last, first:last] += view.weight * whole
+            place[first:last, first:last] += view.weight * (
+                whole[:, ::-1] if view.mirrored else whole
+            )
     return total
 
 
@@ -122,7 +137,10 @@ def _resized(picture: NDArray[Pixel], size: int) -> NDArray[Pixel]:
     if picture.shape[0] == size:
         return picture
     method = cv2.INTER_AREA if picture.shape[0] > size else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (size, size), interpolation=method), dtype=picture.dtype)
+    return np.asarray(
+        cv2.resize(picture, (size, size), interpolation=method),
+        dtype=picture.dtype,
+    )
 
 
 def normalise(crops: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:

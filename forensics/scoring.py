@@ -55,10 +55,18 @@ def score_tracks(
     together = faces_per_pass(batch_size, device)
     views = checkpoint.card.preprocessing.looks
     # Batches run across tracks: ten people seen twice cost one pass, not ten.
-    places = [(track, t) for track in tracks for t in range(len(track.times_s))]
+    lengths = [len(track.times_s) for track in tracks]
+    ends = np.cumsum(lengths)
+    places = [
+        (track, t) for track, faces in zip(tracks, lengths, strict=True) for t in range(faces)
+    ]
     passes: list[tuple[int, list[int]]] = []  # number of the view, places of the faces
     for number, view in enumerate(views):
-        seen = [i for i, (_, t) in enumerate(places) if t % view.every == 0]
+        seen = [
+            int(end) - faces + t
+            for end, faces in zip(ends, lengths, strict=True)
+            for t in view.turns(faces)
+        ]
         starts = range(0, len(seen), together)
         passes += [(number, seen[start : start + together]) for start in starts]
 
@@ -77,7 +85,6 @@ def score_tracks(
             raise CheckpointError(f"{checkpoint.path}: the network gave a value that is not finite")
         if on_progress is not None:
             on_progress(done, total)
-    ends = np.cumsum([len(track.times_s) for track in tracks])
     parts = np.split(logits, ends[:-1], axis=1) if len(tracks) else []
     return [
         _score(track, _together(part, views), checkpoint)
@@ -122,8 +129,8 @@ def _together(logits: NDArray[np.float64], views: Sequence[View]) -> NDArray[np.
     faces = np.arange(logits.shape[1], dtype=np.float64)
     total = np.zeros(logits.shape[1], dtype=np.float64)
     for number, view in enumerate(views):
-        seen: NDArray[np.float64] = logits[number, :: view.every]
-        total += view.weight * np.interp(faces, faces[:: view.every], seen)
+        turns = view.turns(len(faces))
+        total += view.weight * np.interp(faces, turns, logits[number, turns])
     return total
 
 

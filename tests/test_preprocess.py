@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torchvision.transforms import functional as vision
 
 from forensics.preprocess import Preprocessing, View, look, normalise, unlook
+from forensics.tiles import in_tiles
 
 IMAGENET = Preprocessing(size=8, margin=1.3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -137,6 +138,28 @@ def test_a_view_in_tiles_shows_every_pixel_elsewhere_and_its_map_goes_back() -> 
     np.testing.assert_array_equal(heat, pixels[..., 0])
 
 
+def test_a_mirrored_view_shows_the_other_side_first_and_its_map_goes_back() -> None:
+    plain, tiled = (View(margin=1.5, weight=1.0, mirrored=True, tiles=n) for n in (1, 2))
+    pixels = crops(2, 8)
+    for view in (plain, tiled):
+        whole = Preprocessing(size=8, margin=1.5, mean=(0.5,) * 3, std=(0.5,) * 3, views=(view,))
+        seen = look(pixels, view, whole)
+        expected = [in_tiles(np.ascontiguousarray(one[:, ::-1]), view.tiles) for one in pixels]
+        np.testing.assert_array_equal(seen, np.stack(expected))
+        heat = unlook([seen[..., 0].astype(np.float32)], whole)
+        np.testing.assert_array_equal(heat, pixels[..., 0])
+
+
+def test_views_take_turns_and_each_sees_a_still() -> None:
+    first, second = (View(margin=1.0, weight=0.5, every=4, start=start) for start in (0, 3))
+    assert [list(view.turns(9)) for view in (first, second)] == [[0, 4, 8], [3, 7]]
+    for faces in range(1, 9):
+        for view in (first, second):
+            assert view.turns(faces), faces
+            assert set(view.turns(faces)) <= set(range(faces))
+    assert list(View(margin=1.0, weight=1.0).turns(3)) == [0, 1, 2]
+
+
 def test_no_crops_make_no_views() -> None:
     assert [look(crops(0, 24), view, VIEWS).shape for view in VIEWS.looks] == [(0, 8, 8, 3)] * 2
 
@@ -155,6 +178,8 @@ def test_crops_of_another_size_are_not_looked_at() -> None:
         ((View(margin=1.0, weight=-1.0), View(margin=1.5, weight=2.0)), "above 0"),
         ((TIGHT, View(margin=1.5, weight=0.75, every=0)), "above 0"),
         ((TIGHT, View(margin=1.5, weight=0.75, tiles=9)), "a pixel wide"),
+        ((TIGHT, View(margin=1.5, weight=0.75, every=2, start=2)), "below its every"),
+        ((TIGHT, View(margin=1.5, weight=0.75, every=2, start=-1)), "below its every"),
     ],
 )
 def test_views_that_contradict_the_card_are_refused(views: tuple[View, ...], words: str) -> None:

@@ -184,6 +184,29 @@ def test_a_view_of_every_other_face_speaks_for_those_between() -> None:
     assert seen == [(4, 8), (5, 8), (8, 8)]
 
 
+def test_views_that_take_turns_each_speak_for_the_faces_between_theirs() -> None:
+    views = View(margin=1.3, weight=0.5, every=2), View(margin=1.3, weight=0.5, every=2, start=1)
+    preprocessing = Preprocessing(
+        size=SIZE, margin=1.3, mean=(0.5,) * 3, std=(0.25,) * 3, views=views
+    )
+    model = Brightness()
+    grey = [0, 255, 51, 102]  # logits -2, 2, -1.2, -0.4
+    long = replace(
+        track_of(4, 1),
+        crops=np.stack([np.full((SIZE, SIZE, 3), level, np.uint8) for level in grey]),
+    )
+    scored = score_tracks(
+        [long, track_of(1, 2, level=255)],
+        checkpoint_of(model, preprocessing=preprocessing),
+        batch_size=8,
+        device=CPU,
+    )
+    even, odd = [-2.0, -1.6, -1.2, -1.2], [2.0, 2.0, 0.8, -0.4]
+    np.testing.assert_allclose(scored[0].logits, np.add(even, odd) / 2, rtol=1e-5)
+    np.testing.assert_allclose(scored[1].logits, [2.0], rtol=1e-6)
+    assert [shape[0] for shape in model.batches] == [3, 3]  # the still is in both
+
+
 def test_tracks_share_batches() -> None:
     model = Brightness()
     score([track_of(1, seed) for seed in range(9)], checkpoint_of(model), batch_size=4)
