@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from forensics.checkpoint import Checkpoint
 from forensics.credentials import not_examined, read_credentials
@@ -14,7 +16,7 @@ from forensics.findings import Evidence, HeatMap
 from forensics.preprocess import look, normalise, unlook
 from forensics.report.moments import extremes
 from forensics.saliency import heat_maps, method_of
-from forensics.structures import Verdict
+from forensics.structures import Track, Verdict
 from forensics.video import Cancellation
 
 # People and faces of each with heat maps: what a reader can take in, and about a second of time.
@@ -56,8 +58,7 @@ def _heat_maps(
     on_progress: Callable[[int, int], None],
 ) -> tuple[list[HeatMap], str]:
     """Heat over the crops of the most and least suspicious faces, and how it was made."""
-    model, preprocessing = checkpoint.model, checkpoint.card.preprocessing
-    method = method_of(model)
+    method = method_of(checkpoint.model)
     if method is None:
         return [], "This detector gives no gradients, so there are no heat maps."
     scores = [person.score for person in verdict.people[:_EXPLAINED_PEOPLE]]
@@ -71,19 +72,32 @@ def _heat_maps(
             on_progress(len(heat), sum(map(len, explained)))
             few = places[first : first + _AT_ONCE]
             try:
-                shown = (
-                    look(score.track.crops[few], view, preprocessing)
-                    for view in preprocessing.looks
-                )
-                found = [
-                    heat_maps(model, normalise(pictures, preprocessing).to(device)).numpy()
-                    for pictures in shown
-                ]
+                maps = _heat(score.track, few, checkpoint, device)
             except RuntimeError as error:  # memory, mostly: gradients need several times a scan's
                 reason = " ".join(str(error).split())[:200]
                 return heat, f"Not all heat maps could be made: {reason}"
             heat += [
                 HeatMap(person=score.track.id, place=place, heat=part)
-                for place, part in zip(few, unlook(found, preprocessing), strict=True)
+                for place, part in zip(few, maps, strict=True)
             ]
     return heat, method
+
+
+def _heat(
+    track: Track, few: Sequence[int], checkpoint: Checkpoint, device: torch.device
+) -> NDArray[np.float32]:
+    """(len(few), C, C) over the crops of those faces: the heat of the views they were seen in."""
+    preprocessing = checkpoint.card.preprocessing
+    turns = [view.turns(len(track.times_s)) for view in preprocessing.looks]
+    # A face that was no view's turn has its score from its neighbours in all of them.
+    skipped = [not any(place in turn for turn in turns) for place in few]
+    found: list[NDArray[np.float32]] = []
+    for view, turn in zip(preprocessing.looks, turns, strict=True):
+        seen = [n for n, place in enumerate(few) if place in turn or skipped[n]]
+        maps = np.zeros((len(few), preprocessing.size, preprocessing.size), dtype=np.float32)
+        if seen:
+            pictures = look(track.crops[[few[n] for n in seen]], view, preprocessing)
+            shown = normalise(pictures, preprocessing).to(device)
+            maps[seen] = heat_maps(checkpoint.model, shown).numpy()
+        found.append(maps)
+    return unlook(found, preprocessing)
