@@ -211,6 +211,14 @@ def test_a_single_look_has_no_timeline() -> None:
     assert "Least suspicious" not in text
 
 
+def test_one_frame_is_a_frame() -> None:
+    report = shown()
+    assert report.stats is not None
+    stats = dataclasses.replace(report.stats, decoded_frames=1)
+    assert "(1 frame)" in render(dataclasses.replace(report, stats=stats))
+    assert "frames)</td>" in plain_page()
+
+
 def test_error_rates_are_said_in_sentences_or_said_to_be_missing() -> None:
     said = error_rates(
         {"false_alarm_rate": 0.037, "real_videos": 27.0, "fakes_found": 0.29, "fake_videos": 38.0}
