@@ -103,8 +103,7 @@ def look(crops: NDArray[np.uint8], view: View, preprocessing: Preprocessing) -> 
         shown = crop[first:last, first:last]
         if view.mirrored:
             shown = np.ascontiguousarray(shown[:, ::-1])
-        shown = _resized(shown, preprocessing.size)
-        place[:] = in_tiles(shown, view.tiles)
+        place[:] = in_tiles(_resized(shown, preprocessing.size), view.tiles)
     return np.ascontiguousarray(stack[:, ::-1]) if view.upside_down else stack
 
 
@@ -119,9 +118,9 @@ def unlook(maps: list[NDArray[np.float32]], preprocessing: Preprocessing) -> NDA
         upright = found[:, ::-1] if view.upside_down else found
         for place, part in zip(total, upright, strict=True):
             whole = _resized(put_back(part, view.tiles), last - first)
-            place[first:last, first:last] += view.weight * (
-                whole[:, ::-1] if view.mirrored else whole
-            )
+            if view.mirrored:
+                whole = whole[:, ::-1]
+            place[first:last, first:last] += view.weight * whole
     return total
 
 
@@ -137,10 +136,7 @@ def _resized(picture: NDArray[Pixel], size: int) -> NDArray[Pixel]:
     if picture.shape[0] == size:
         return picture
     method = cv2.INTER_AREA if picture.shape[0] > size else cv2.INTER_LINEAR
-    return np.asarray(
-        cv2.resize(picture, (size, size), interpolation=method),
-        dtype=picture.dtype,
-    )
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=method), dtype=picture.dtype)
 
 
 def normalise(crops: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:

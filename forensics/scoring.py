@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -55,17 +56,14 @@ def score_tracks(
     together = faces_per_pass(batch_size, device)
     views = checkpoint.card.preprocessing.looks
     # Batches run across tracks: ten people seen twice cost one pass, not ten.
-    lengths = [len(track.times_s) for track in tracks]
-    ends = np.cumsum(lengths)
-    places = [
-        (track, t) for track, faces in zip(tracks, lengths, strict=True) for t in range(faces)
-    ]
+    places = [(track, t) for track in tracks for t in range(len(track.times_s))]
+    ends = list(accumulate(len(track.times_s) for track in tracks))
     passes: list[tuple[int, list[int]]] = []  # number of the view, places of the faces
     for number, view in enumerate(views):
         seen = [
-            int(end) - faces + t
-            for end, faces in zip(ends, lengths, strict=True)
-            for t in view.turns(faces)
+            start + t
+            for start, track in zip([0, *ends], tracks, strict=False)
+            for t in view.turns(len(track.times_s))
         ]
         starts = range(0, len(seen), together)
         passes += [(number, seen[start : start + together]) for start in starts]
