@@ -144,6 +144,7 @@ def _in_turn(
             resume=resume,
             on_step=screen.step,
             on_validation=screen.validated,
+            on_autoencoders=screen.autoencoders,
             should_stop=lambda: bool(stop),
         )
 

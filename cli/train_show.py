@@ -57,6 +57,12 @@ class TrainingScreen:
             self._told = done // _LINE_EVERY
             self.note(f"cutting crops: {done} of {total} files")
 
+    def autoencoders(self, done: int, total: int) -> None:
+        """The `on_autoencoders` of a training."""
+        self._show("learning autoencoders", done, total, "")
+        if not self._live and (done == 1 or done == total):
+            self.note(f"learning autoencoders: step {done} of {total}")
+
     def step(self, told: progress.Progress) -> None:
         """The `on_step` of a training."""
         words = f"loss {told.loss:.3f}, {told.images_per_s:.0f} images/s{self._best}"

@@ -147,7 +147,7 @@ def test_source_and_target_differ_visibly_and_not_only_by_a_round_trip() -> None
     image = portrait()
     differences = []
     for seed in range(100):
-        changed = module._change(image, np.random.default_rng(seed))
+        changed = module.change(image, np.random.default_rng(seed))
         assert changed.dtype == np.uint8
         differences.append(np.abs(changed.astype(int) - image).mean())
     assert min(differences) > 0.8
@@ -166,7 +166,7 @@ def test_blend_ratios_are_drawn_as_published(monkeypatch: pytest.MonkeyPatch) ->
     """On a black source and a white target the darkest pixel tells the ratio."""
     found = []
     black, white = np.zeros((96, 96, 3), np.uint8), np.full((96, 96, 3), 255, np.uint8)
-    monkeypatch.setattr(module, "_change", lambda image, _: black)
+    monkeypatch.setattr(module, "change", lambda image, _: black)
     points = (POINTS * 96 / 220).astype(np.float32)
     for seed in range(300):
         target, fake = self_blend(white, points, np.random.default_rng(seed))

@@ -19,6 +19,7 @@ import torch
 import yaml
 from makers_training import crop, tiny_config, write_store
 from safetensors.torch import load_file
+from torch import nn
 
 from forensics.checkpoint import load_checkpoint
 from forensics.config import load_config
@@ -28,7 +29,8 @@ from forensics.datasets.shard_index import Outcome, write_columns, write_unit
 from forensics.datasets.shards import SETTINGS_FILE, CropStore
 from forensics.errors import ConfigError, ManifestError, TrainingError
 from forensics.evaluation.leak import find
-from forensics.training import learner, samples, trainer
+from forensics.models.autoencoder import PLANS
+from forensics.training import autoencoders, learner, samples, trainer
 from forensics.training.config import TrainConfig
 from forensics.training.logbook import read_rows
 from forensics.training.losses import NO_PAIR
@@ -236,6 +238,51 @@ def test_stopped_and_resumed_equals_uninterrupted_whatever_the_settings(
     train(config, store, tmp_path / "stopped", resume=True)
     train(config, store, tmp_path / "whole")
     assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
+
+
+RECONSTRUCTED = {"self_blended": 0.5, "reconstructed": 0.5, "autoencoder_steps": 2}
+
+
+def test_stopped_among_its_autoencoders_and_resumed_equals_uninterrupted(
+    tmp_path: Path, store: CropStore
+) -> None:
+    config = tiny_config(**{f"data__{key}": value for key, value in RECONSTRUCTED.items()})
+    done: list[int] = []
+    stopped = train(
+        config,
+        store,
+        tmp_path / "stopped",
+        on_autoencoders=lambda step, _: done.append(step),
+        should_stop=lambda: len(done) > 2,  # the first is whole, the second has begun
+    )
+    assert stopped.step == 0
+    learned = tmp_path / "stopped" / "autoencoders"
+    assert len([*learned.iterdir()]) == 1
+    train(config, store, tmp_path / "stopped", resume=True)
+    train(config, store, tmp_path / "whole")
+    assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
+    for path in learned.iterdir():
+        assert path.read_bytes() == (tmp_path / "whole" / "autoencoders" / path.name).read_bytes()
+    said = load_checkpoint(tmp_path / "whole" / "best.safetensors").card.training_data
+    assert "25% of the images in pairs of a real and what an autoencoder made of it" in said
+
+
+def test_an_autoencoder_learns_to_draw_a_picture_again(store: CropStore) -> None:
+    material = Material(store, tiny_config(data__self_blended=0.5), rank=0, world=1)
+    patches = autoencoders._patches(material.read_real, np.random.default_rng(0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name in ("bilinear", "nearest"):  # alone, and against a critic
+            pupil = autoencoders._Learner(PLANS[name], 40, torch.device("cpu"), bf16=False)
+            x = next(patches)
+
+            def error(x: torch.Tensor = x, network: nn.Module = pupil.network) -> float:
+                return float((network(x) - x).detach().abs().mean())
+
+            before = error()
+            for step in range(40):
+                pupil.step(step, next(patches))
+            assert error() < 0.8 * before, name
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path: Path, store: CropStore) -> None:

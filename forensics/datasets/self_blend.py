@@ -29,22 +29,22 @@ def self_blend(
     pair carries it as often as the fake half. The crop should be wide (`deepfake extract` cuts at
     1.8): without context there is nothing to blend into. Raises ValueError for unknown landmarks.
     """
-    changed = _change(image, rng)
+    changed = change(image, rng)
     source, target = (changed, image) if rng.random() < 0.5 else (image, changed)
     height, width = image.shape[:2]
     mask = hull_mask((height, width), landmarks, rng)
-    warp = _small_affine(height, width, rng)
+    warp = small_affine(height, width, rng)
     source = cv2.warpAffine(source, warp, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     mask = np.asarray(cv2.warpAffine(mask, warp, (width, height)), dtype=np.float32)
-    mask = soften(_elastic(mask, rng), rng)
+    mask = soften(elastic(mask, rng), rng)
     ratio = np.float32(RATIOS[int(rng.integers(len(RATIOS)))])
     weight = mask * ratio
     fake = cv2.blendLinear(source, target, weight, 1 - weight)
     return target, np.asarray(fake, dtype=np.uint8)
 
 
-def _change(image: Image, rng: np.random.Generator) -> Image:
-    """Another colour and another sharpness, as a second camera or a generator would have.
+def change(image: Image, rng: np.random.Generator) -> Image:
+    """(H, W, 3) in another colour and sharpness, as a second camera or a generator would have.
 
     The published hue and saturation limits of 0.3 are in 8-bit units and change nothing; these are
     meant to be seen.
@@ -69,16 +69,16 @@ def _change(image: Image, rng: np.random.Generator) -> Image:
     return np.asarray(cv2.addWeighted(x, 1 + strength, soft, -strength, 0), dtype=np.uint8)
 
 
-def _small_affine(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Moved by up to 3% across and 1.5% down, scaled by up to 5%."""
+def small_affine(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(2, 3), for `cv2.warpAffine`: moved by up to 3% across and 1.5% down, scaled by up to 5%."""
     scale = rng.uniform(0.95, 1 / 0.95)
     matrix = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), 0, scale), np.float64)
     matrix[:, 2] += rng.uniform(-1, 1, 2) * (0.03 * width, 0.015 * height)
     return matrix
 
 
-def _elastic(mask: Mask, rng: np.random.Generator) -> Mask:
-    """The mask's edge bent by up to 5% of the picture.
+def elastic(mask: Mask, rng: np.random.Generator) -> Mask:
+    """(H, W), the mask's edge bent by up to 5% of the picture.
 
     In longer waves and further than published: there the landmarks differ from face to face, here
     they come from one template.

@@ -117,6 +117,10 @@ def training_data(config: TrainConfig, store: CropStore, *, seen_before: int) ->
         text += f" Left out: {', '.join(config.data.leave_out)}."
     for share, what in (
         (config.data.self_blended, "self-blended pairs"),
+        (
+            config.data.self_blended * config.data.reconstructed,
+            "pairs of a real and what an autoencoder made of it, which count among those",
+        ),
         (config.data.matched, "pairs of a fake and its original"),
     ):
         if share:

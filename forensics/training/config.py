@@ -50,6 +50,10 @@ class DataConfig:
     # come.
     balance_power: float = 0.0
     self_blended: float = 0.25  # share of the images in pairs of a real and its self-blended fake
+    # Share of those pairs whose fake is not blended but drawn again by autoencoders, which are
+    # learned from the reals for as many steps each before the run.
+    reconstructed: float = 0.0
+    autoencoder_steps: int = 8000
     matched: float = 0.0  # share in pairs of a fake and its original at the same moment
     # Which data sets with one class only are shown as single images, too; the others are in pairs
     # alone. A collection of photographs is known by its look.
@@ -77,6 +81,8 @@ class DataConfig:
             workers=(0, 1024),
             self_blended=(0.0, 1.0),
             balance_power=(0.0, 1.0),
+            reconstructed=(0.0, 1.0),
+            autoencoder_steps=(1, 10**9),
             matched=(0.0, 1.0),
             shuffled=(0.0, 1.0),
             apart=(0.0, 1.0),
@@ -85,6 +91,8 @@ class DataConfig:
         )
         if self.self_blended + self.matched > 1:
             raise ValueError("self_blended and matched are shares of the same images: at most 1")
+        if self.reconstructed and not self.self_blended:
+            raise ValueError("reconstructed is a share of the pairs that self_blended asks for")
         if not 0.3 <= self.margins[0] <= self.margins[1] <= 3.0:
             raise ValueError(f"margins: 0.3 <= from <= to <= 3, not {self.margins}")
         if len(set(self.balance)) < len(self.balance):

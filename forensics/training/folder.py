@@ -9,6 +9,7 @@ trained_on.csv   the rows of the crops, where no manifest.csv lies here
 skipped.csv      crops that could not be read, and why
 best.safetensors the checkpoint with the best validation AUC so far, for `deepfake scan --detector`
 last.safetensors where the run stands, for `--resume`
+autoencoders/    what fakes were drawn again by, where the settings ask for such fakes
 first/           the run before, where the settings have one
 """
 
@@ -31,7 +32,7 @@ from forensics.training.config import TrainConfig
 
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.csv"
 BEST, LAST, SKIPPED, CURVES = "best.safetensors", "last.safetensors", "skipped.csv", "curves.png"
-TENSORBOARD = "tensorboard"
+TENSORBOARD, AUTOENCODERS = "tensorboard", "autoencoders"
 
 
 def as_yaml(config: TrainConfig) -> str:

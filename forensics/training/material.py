@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from torch.utils.data import DataLoader, Subset
 
 from forensics.datasets.shards import CropStore
 from forensics.datasets.store_leaks import check_store_no_leak
-from forensics.errors import ManifestError
+from forensics.errors import ManifestError, TrainingError
 from forensics.training.card import crops_sha256
 from forensics.training.config import TrainConfig
 from forensics.training.originals import NONE, find_originals
 from forensics.training.rows import rows_of
 from forensics.training.sampler import Batches, Codes, Sampler, divided
 from forensics.training.samples import (
+    TRIES,
+    UNREADABLE,
     Batch,
     TrainingCrops,
     ValidationCrops,
@@ -31,14 +34,23 @@ _AHEAD = 4  # batches each loader process prepares
 
 
 class Material:
-    """The crops of a store as a run uses them; `rank` of `world` processes.
+    """The crops of a store as a run uses them; `rank` of `world` processes. `autoencoders`: the
+    folder with what fakes are drawn again by, where they are to be.
 
     Raises ManifestError for a split or class without crops and for splits that share a person or a
     recording, ConfigError for a batch that the processes cannot share and for a data set to be left
     out that is not there.
     """
 
-    def __init__(self, store: CropStore, config: TrainConfig, *, rank: int, world: int) -> None:
+    def __init__(
+        self,
+        store: CropStore,
+        config: TrainConfig,
+        *,
+        rank: int,
+        world: int,
+        autoencoders: Path | None = None,
+    ) -> None:
         self.store, self._config, self._rank, self._world = store, config, rank, world
         # Whoever is known from training is found in validation by the face, not by the forgery.
         check_store_no_leak(store)
@@ -73,7 +85,15 @@ class Material:
             matchable=originals != NONE if matched_pairs else None,
             single=may_stand_alone(store, rows, data.one_sided),
         )
-        self._crops = TrainingCrops(store, rows, originals, data, seed=config.seed)
+        self._crops = TrainingCrops(
+            store,
+            rows,
+            originals,
+            data,
+            seed=config.seed,
+            autoencoders=autoencoders,
+            bf16=config.precision == "bf16",
+        )
         self.batch_images = data.batch // world
         self.epoch_steps = max(1, self._sampler.steps // config.accumulate)
         self.total_steps = config.steps or config.epochs * self.epoch_steps
@@ -96,6 +116,21 @@ class Material:
                 rank=self._rank,
                 world=self._world,
             ),
+        )
+
+    def read_real(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """A crop (H, W, 3) that a self-blended fake could be made of, drawn as those are. Raises
+        TrainingError where ten in a row cannot be read."""
+        reason = ""
+        for _ in range(TRIES):
+            row = self._sampler.real(rng)
+            try:
+                return self.store.read(row)[0]
+            except UNREADABLE as error:
+                reason = f"{self.place_of(row)}: {error}"
+        raise TrainingError(
+            f"ten crops in a row cannot be read, the last: {reason}; make them readable, then go "
+            "on with --resume"
         )
 
     def validation(self) -> Generator[Batch]:

@@ -60,6 +60,14 @@ def _leave() -> None:
         torch.distributed.destroy_process_group()
 
 
+def facts_of(fabric: Fabric) -> dict[str, Any]:
+    """On what a run computes, in words and numbers."""
+    device = fabric.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    threads = torch.get_num_threads()
+    return {"device": name, "processes": fabric.world_size, "threads": threads}
+
+
 def add_up(fabric: Fabric, tensor: Tensor) -> Tensor:
     """The sum of every process's `tensor`, in each of them."""
     if fabric.world_size == 1:

@@ -45,6 +45,7 @@ class Outcome:
     unreadable: int
 
 
+OnAutoencoders = Callable[[int, int], None]  # steps done, of how many
 OnStep = Callable[[Progress], None]
 OnValidation = Callable[[Validated], None]
 

@@ -133,6 +133,10 @@ class Sampler:
             for place, (index, kind) in enumerate(chosen)
         ]
 
+    def real(self, rng: np.random.Generator) -> int:
+        """A row that a self-blended pair could be made of, drawn as for one."""
+        return int(self._rows[_draw(self._reals, rng)])
+
     def _single(self, epoch: int, number: int, slot: int, rng: np.random.Generator) -> int:
         if self._halves:
             return _draw(self._halves[(number + slot) % 2], rng)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from forensics.datasets.augment import Augmentation, Image, face_cut
+from forensics.datasets.reconstruction import Autoencoders, read_autoencoders, reconstruct
 from forensics.datasets.self_blend import self_blend
 from forensics.datasets.shards import CropStore
 from forensics.errors import ForensicsError
@@ -31,8 +33,8 @@ from forensics.training.sampler import Draw, Kind
 Failure = tuple[int, str]  # row of the store, why it cannot be read
 
 _TILES = (3, 7)  # a side of a shuffled picture: 3 to 6
-_TRIES = 10  # crops drawn in place of one that cannot be read
-_UNREADABLE = (ForensicsError, OSError, ValueError, cv2.error)
+TRIES = 10  # crops drawn in place of one that cannot be read
+UNREADABLE = (ForensicsError, OSError, ValueError, cv2.error)
 
 
 class Shown(NamedTuple):
@@ -68,10 +70,16 @@ class TrainingCrops(Dataset[Shown]):
         config: DataConfig,
         *,
         seed: int,
+        autoencoders: Path | None = None,
+        bf16: bool = False,
     ) -> None:
-        """`originals` (N,) are those of `rows` (N,), in whose order they must be rising."""
+        """`originals` (N,) are those of `rows` (N,), in whose order they must be rising;
+        `autoencoders` the folder they are read from when the first fake is to be drawn again, in
+        bfloat16 arithmetic or not."""
         self._store, self._rows, self._config, self._seed = store, rows, config, seed
         self._originals = originals
+        self._folder, self._bf16 = autoencoders, bf16
+        self._autoencoders: Autoencoders | None = None  # read in the process that uses them
         self._augment = Augmentation(
             config.size,
             margin=config.margin,
@@ -84,11 +92,11 @@ class TrainingCrops(Dataset[Shown]):
         rng = np.random.default_rng((self._seed, draw.epoch, draw.place, 1))
         failures: list[Failure] = []
         row = draw.row
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             try:
                 images, labels = self._show(row, draw.kind, rng)
                 return Shown(draw.place, np.stack(images), labels, tuple(failures))
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 failures.append((row, _one_line(error)))
                 row = self._another(draw, rng)
         return Shown(draw.place, np.empty(0, np.uint8), (), tuple(failures))
@@ -112,7 +120,7 @@ class TrainingCrops(Dataset[Shown]):
         images, boxes, labels = [crop], [facts.box_xyxy], (facts.label,)
         original = int(self._originals[np.searchsorted(self._rows, row)])
         if kind == "blended":
-            images, boxes, labels = list(self_blend(crop, facts.landmarks, rng)), boxes * 2, (0, 1)
+            images, boxes, labels = self._pair(crop, facts.landmarks, rng), boxes * 2, (0, 1)
         elif kind == "matched":
             real, known = self._store.read(original)
             images, boxes, labels = [real, crop], [known.box_xyxy, *boxes], (0, 1)
@@ -126,6 +134,19 @@ class TrainingCrops(Dataset[Shown]):
             grid = int(rng.integers(*_TILES))
             shown = [shuffled(image, grid, rng) for image in shown]
         return shown, labels
+
+    def _pair(
+        self, crop: Image, landmarks: NDArray[np.float32], rng: np.random.Generator
+    ) -> list[Image]:
+        """A real and a fake made of it."""
+        share = self._config.reconstructed
+        if not share or rng.random() >= share:
+            return list(self_blend(crop, landmarks, rng))
+        if self._autoencoders is None:
+            if self._folder is None:
+                raise ValueError("data.reconstructed needs autoencoders")
+            self._autoencoders = read_autoencoders(self._folder, bf16=self._bf16)
+        return list(reconstruct(crop, landmarks, self._autoencoders, rng))
 
 
 class ValidationCrops(Dataset[Shown]):
@@ -152,7 +173,7 @@ class ValidationCrops(Dataset[Shown]):
                 images, labels = list(self_blend(crop, facts.landmarks, rng)), (0, 1)
             shown = [_plain(image, facts.box_xyxy, self._config) for image in images]
             return Shown(place, np.stack(shown), labels, ())
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return Shown(place, np.empty(0, np.uint8), (), ((row, _one_line(error)),))
 
 

@@ -21,14 +21,23 @@ from forensics.checkpoint import save_checkpoint
 from forensics.datasets.shards import CropStore
 from forensics.errors import ForensicsError, TrainingError
 from forensics.training import folder as files
+from forensics.training.autoencoders import learn_autoencoders
 from forensics.training.card import card_of
 from forensics.training.config import TrainConfig
 from forensics.training.depthwise import fast_depthwise
 from forensics.training.learner import Learner
 from forensics.training.logbook import Logbook
 from forensics.training.material import Material
-from forensics.training.process import add_up, any_of, gathered, start_fabric
-from forensics.training.progress import OnStep, OnValidation, Outcome, Pace, Progress, Validated
+from forensics.training.process import add_up, any_of, facts_of, gathered, start_fabric
+from forensics.training.progress import (
+    OnAutoencoders,
+    OnStep,
+    OnValidation,
+    Outcome,
+    Pace,
+    Progress,
+    Validated,
+)
 from forensics.training.provenance import training_manifest
 from forensics.training.samples import Batch
 from forensics.training.state import Standing, read_standing, require_same
@@ -51,6 +60,7 @@ def train(
     resume: bool = False,
     on_step: OnStep | None = None,
     on_validation: OnValidation | None = None,
+    on_autoencoders: OnAutoencoders | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train on the crops of the split `train`, choose by those of `val`, write into `out`.
@@ -62,7 +72,7 @@ def train(
     ends a run, its last state stays and `resume` goes on from it.
     """
     run = _Run(config, store, out, resume=resume)
-    run.on_step, run.on_validation = on_step, on_validation
+    run.on_step, run.on_validation, run.on_autoencoders = on_step, on_validation, on_autoencoders
     run.should_stop = should_stop or (lambda: False)
     return run.go()
 
@@ -72,14 +82,16 @@ class _Run:
 
     on_step: OnStep | None = None
     on_validation: OnValidation | None = None
+    on_autoencoders: OnAutoencoders | None = None
     should_stop: Callable[[], bool]
 
     def __init__(self, config: TrainConfig, store: CropStore, out: Path, *, resume: bool) -> None:
         self.config, self.out, self.last = config, out, out / files.LAST
         self.fabric: Fabric = start_fabric(config)
-        self.first = self.fabric.global_rank == 0
-        world = self.fabric.world_size
-        self.material = Material(store, config, rank=self.fabric.global_rank, world=world)
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        self.first = rank == 0
+        drawing = self.autoencoders = out / files.AUTOENCODERS
+        self.material = Material(store, config, rank=rank, world=world, autoencoders=drawing)
         self.total = self.material.total_steps
         self.learner = Learner(config, self.fabric, total=self.total)
         self.standing = Standing(step=0, config=asdict(config), crops_sha256=self.material.sha256)
@@ -92,12 +104,7 @@ class _Run:
             files.start_folder(out, config, self._facts())
 
     def _facts(self) -> dict[str, Any]:
-        device = self.fabric.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-        return {
-            "device": name,
-            "processes": self.fabric.world_size,
-            "threads": torch.get_num_threads(),
+        return facts_of(self.fabric) | {
             "crops": len(self.material.store),
             "crops_sha256": self.material.sha256,
             "manifest_sha256": self.material.store.manifest_sha256,
@@ -108,8 +115,11 @@ class _Run:
         """Steps until the end, or until something ends the run; then its state is kept."""
         self.logbook = Logbook(self.out, self.standing.step) if self.first else None
         try:
-            with fast_depthwise(self.learner.network):
-                self._steps()
+            if self._prepared():
+                with fast_depthwise(self.learner.network):
+                    self._steps()
+            else:
+                self._save()
         except ForensicsError:
             with suppress(ForensicsError):  # the reason itself may be a full disk
                 self._save()
@@ -140,6 +150,17 @@ class _Run:
             best_step=self.standing.best_step,
             checkpoint=self.out / files.BEST,
             unreadable=len(self.standing.unreadable),
+        )
+
+    def _prepared(self) -> bool:
+        """Whether all is there to begin with, and not the run stopped while it was made."""
+        return not self.config.data.reconstructed or learn_autoencoders(
+            self.autoencoders,
+            self.material.read_real,
+            self.config,
+            self.fabric,
+            on_steps=self.on_autoencoders if self.first else None,
+            should_stop=self.should_stop,
         )
 
     def _steps(self) -> None:
