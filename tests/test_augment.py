@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,9 +43,26 @@ def test_halves_that_are_changed_apart_share_the_cut_alone(monkeypatch: pytest.M
             first, second = augmentation([image, image], [BOX, BOX], np.random.default_rng(seed))
             unlike += not np.array_equal(first, second)
         assert abs(unlike - expected) <= (8 if share == 0.5 else 5 * share)
-    monkeypatch.setattr(Augmentation, "_changed", lambda _self, pair, _rng: pair)
+    monkeypatch.setattr(Augmentation, "_changed", lambda _self, pair, _often, _rng: pair)
     first, second = augmentation([image, image], [BOX, BOX], np.random.default_rng(1))
     assert np.array_equal(first, second)
+
+
+def test_a_tilt_degrades_the_first_half_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    changed = Augmentation._changed
+
+    def telling(self: Augmentation, pair: Any, often: float, rng: np.random.Generator) -> Any:
+        told.append(round(often, 6))
+        return changed(self, pair, often, rng)
+
+    monkeypatch.setattr(Augmentation, "_changed", telling)
+    for apart, count in ((0.0, 1), (1.0, 2)):
+        augmentation = Augmentation(32, apart=apart, degraded=0.5, tilt=0.6)
+        for pictures in (1, 2):
+            augmentation([portrait()] * pictures, [BOX] * pictures, np.random.default_rng(0))
+        assert told == [0.5, *([0.5] if count == 1 else [0.8, 0.2])]
+        told.clear()
 
 
 def test_no_label_can_reach_the_augmentation() -> None:
@@ -61,6 +79,7 @@ def test_no_label_can_reach_the_augmentation() -> None:
         "factors",
         "apart",
         "degraded",
+        "tilt",
     ]
 
 

@@ -36,6 +36,7 @@ def train(*arguments: str) -> tuple[int, str, str]:
         ({"precision": 16}, "f.yaml: precision: .*bf16"),
         ({"data": {"balance": ["class", "class"]}}, "balance names a key twice"),
         ({"data": {"self_blended": 0, "reconstructed": 0.5}}, "a share of the pairs"),
+        ({"data": {"degraded": 0.9, "tilt": 1.0}}, "at most 1.5"),
         ({"optimizer": {"name": "sam"}, "precision": "fp16"}, "use precision bf16 or 32"),
         ({"optimizer": {"lr": float("nan")}}, "lr must be a number"),
         ({"epochs": 0}, "epochs must be a whole number"),

@@ -1,4 +1,8 @@
-"""What happens to training crops: one pipeline for both classes, so that it carries no label."""
+"""What happens to training crops: one pipeline for both classes, so that it carries no label.
+
+But for `tilt`, which is there to: in recordings the worse picture scores higher, and a real half
+that is degraded more often than its fake teaches the contrary (docs/log.md).
+"""
 
 from __future__ import annotations
 
@@ -102,9 +106,9 @@ def pipeline(seed: int, degraded: float = 1.0) -> Any:
 class Augmentation:
     """From crops of a shard to what the network is shown: one image, or a real and its fake.
 
-    No label is asked for: both classes get the same. All images of a call are cut at one place and
-    changed alike, but for the share `apart` of the pairs, whose halves are changed each in its own
-    way. What becomes of them follows from `rng` alone.
+    No label is asked for: both classes get the same, but for `tilt`. All images of a call are cut
+    at one place and changed alike, but for the share `apart` of the pairs, whose halves are changed
+    each in its own way. What becomes of them follows from `rng` alone.
     """
 
     def __init__(
@@ -115,13 +119,17 @@ class Augmentation:
         factors: tuple[float, float] = (0.85, 1.19),
         apart: float = 0.0,
         degraded: float = 1.0,
+        tilt: float = 0.0,
     ) -> None:
         """`size` is the side of the network's input, `margin` that of a scan over the face, which
         is changed by one of the `factors` (from, to); `degraded` as for `pipeline`, and for how
-        often pictures are stored small and coarse."""
+        often pictures are stored small and coarse: `1 + tilt` times that for the first half of a
+        pair whose halves are changed apart, and `1 - tilt` times for the second."""
         self._size, self._margin, self._factors, self._apart = size, margin, factors, apart
+        self._halves = degraded * (1 + tilt), degraded * (1 - tilt)
         self._degraded = degraded
-        self._pipeline: Any = None  # made in the process that uses it: it does not pickle well
+        # Made in the process that uses them: they do not pickle well.
+        self._pipelines: dict[float, Any] = {}
 
     def __call__(
         self,
@@ -137,20 +145,24 @@ class Augmentation:
             face_cut(image, box + shift * np.max(box[2:] - box[:2]), margin, self._size)
             for image, box in zip(images, boxes_xyxy, strict=True)
         ]
-        if self._pipeline is None:
-            self._pipeline = pipeline(0, self._degraded)
-        if len(shown) == 1 or (self._apart and rng.random() < self._apart):
-            return [self._changed((image, image), rng)[0] for image in shown]
-        return list(self._changed((shown[0], shown[1]), rng))
+        if len(shown) == 1:
+            return [self._changed((shown[0], shown[0]), self._degraded, rng)[0]]
+        if self._apart and rng.random() < self._apart:
+            halves = zip(shown, self._halves, strict=True)
+            return [self._changed((image, image), often, rng)[0] for image, often in halves]
+        return list(self._changed((shown[0], shown[1]), self._degraded, rng))
 
-    def _changed(self, pair: Pair, rng: np.random.Generator) -> Pair:
+    def _changed(self, pair: Pair, degraded: float, rng: np.random.Generator) -> Pair:
         """Both halves alike."""
-        first, second = recoded(barred(pair, rng), rng, _RECODED * self._degraded)
-        self._pipeline.set_random_seed(int(rng.integers(2**31)))
+        if degraded not in self._pipelines:
+            self._pipelines[degraded] = pipeline(0, degraded)
+        change = self._pipelines[degraded]
+        first, second = recoded(barred(pair, rng), rng, _RECODED * degraded)
+        change.set_random_seed(int(rng.integers(2**31)))
         if pair[0] is pair[1]:
-            made = self._pipeline(image=first)["image"]
+            made = change(image=first)["image"]
             return made, made
-        made = self._pipeline(image=first, other=second)
+        made = change(image=first, other=second)
         return made["image"], made["other"]
 
 

@@ -65,6 +65,9 @@ class DataConfig:
     # Share of the pairs whose halves are changed (coded, blurred, coloured) each in its own way, so
     # that none is ranked by how good the pictures are. With 1 a run learns slowly at first.
     apart: float = 0.0
+    # Of such pairs the real half is degraded 1 + this times as often, the fake half 1 - this times:
+    # the worse picture is otherwise the one that scores higher, in whatever recording it is.
+    tilt: float = 0.0
     margins: tuple[float, float] = (0.85, 1.19)  # `margin` varies by a factor between these
     augment: bool = True
     # How often pictures are coded, shrunk, blurred and noisy, over the usual: with 0.3 a run learns
@@ -87,10 +90,13 @@ class DataConfig:
             shuffled=(0.0, 1.0),
             apart=(0.0, 1.0),
             degraded=(0.0, 1.0),
+            tilt=(0.0, 1.0),
             max_unreadable=(0, 2**62),
         )
         if self.self_blended + self.matched > 1:
             raise ValueError("self_blended and matched are shares of the same images: at most 1")
+        if self.degraded * (1 + self.tilt) > 1.5:
+            raise ValueError("degraded times (1 + tilt): at most 1.5, where all pictures are coded")
         if self.reconstructed and not self.self_blended:
             raise ValueError("reconstructed is a share of the pairs that self_blended asks for")
         if not 0.3 <= self.margins[0] <= self.margins[1] <= 3.0:

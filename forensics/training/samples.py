@@ -86,6 +86,7 @@ class TrainingCrops(Dataset[Shown]):
             factors=config.margins,
             apart=config.apart,
             degraded=config.degraded,
+            tilt=config.tilt,
         )
 
     def __getitem__(self, draw: Draw) -> Shown:
