@@ -329,7 +329,8 @@ from makers_training import tiny_config
 from forensics.datasets.shards import CropStore
 from forensics.training.trainer import train
 config = tiny_config(
-    model__options={options!r}, data__self_blended=0.5, data__augment=True, accumulate=2, steps=5
+    model__options={options!r}, data__self_blended=0.5, data__reconstructed=0.5,
+    data__autoencoder_steps=1, data__augment=True, accumulate=2, steps=5,
 )
 train(config, CropStore.open({crops!r}), Path({out!r}))
 """
@@ -350,9 +351,16 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, store: CropStore) -
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    changes = {"data__self_blended": 0.5, "data__augment": True, "accumulate": 2, "steps": 5}
+    changes: dict[str, Any] = {
+        "data__self_blended": 0.5,
+        "data__reconstructed": 0.5,
+        "data__autoencoder_steps": 1,
+    }
+    changes |= {"data__augment": True, "accumulate": 2, "steps": 5}
     config = tiny_config(model__options=options, **changes)
     train(config, store, tmp_path / "one")
+    for path in (tmp_path / "one" / "autoencoders").iterdir():  # whichever process learned it
+        assert path.read_bytes() == (tmp_path / "two" / "autoencoders" / path.name).read_bytes()
     one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
     for key, value in one.items():
         assert torch.allclose(value, two[key], atol=2e-5), key
