@@ -263,6 +263,9 @@ def test_stopped_among_its_autoencoders_and_resumed_equals_uninterrupted(
     assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
     for path in learned.iterdir():
         assert path.read_bytes() == (tmp_path / "whole" / "autoencoders" / path.name).read_bytes()
+    (learned / "shuffle.safetensors").write_bytes(b"torn")
+    with pytest.raises(TrainingError, match=r"shuffle\.safetensors: no autoencoder.*remove it"):
+        train(config, store, tmp_path / "stopped", resume=True)
     said = load_checkpoint(tmp_path / "whole" / "best.safetensors").card.training_data
     assert "25% of the images in pairs of a real and what an autoencoder made of it" in said
 

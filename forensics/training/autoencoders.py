@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from forensics.checkpoint import write_whole
+from forensics.datasets.reconstruction import read_autoencoders
 from forensics.models.autoencoder import PLANS, Autoencoder, Critic, Plan
 from forensics.training.config import TrainConfig
 from forensics.training.process import any_of
@@ -54,7 +55,8 @@ def learn_autoencoders(
     """Learn those that `folder` does not hold yet, each process some of them, and write each there
     once it is done. Returns whether all are there: not where `should_stop` said so.
 
-    Raises CheckpointError where a file cannot be written, and whatever `read_real` does.
+    Raises CheckpointError where a file cannot be written, TrainingError where one is damaged, and
+    whatever `read_real` does.
     """
     absent = [name for name in PLANS if not (folder / f"{name}.safetensors").exists()]
     fabric.barrier()  # before anybody adds to them
@@ -79,7 +81,10 @@ def learn_autoencoders(
         learned = learner.network.state_dict()
         tensors = {key: value.cpu().contiguous() for key, value in learned.items()}
         write_whole(folder / f"{name}.safetensors", save(tensors))
-    return not any_of(fabric, should_stop())
+    if any_of(fabric, should_stop()):
+        return False
+    read_autoencoders(folder, bf16=False)  # a damaged one is told here and not as unreadable crops
+    return True
 
 
 def _patches(read_real: ReadReal, rng: np.random.Generator) -> Iterator[Tensor]:
