@@ -363,7 +363,7 @@ def test_a_condition_keeps_times_and_changes_pixels(condition: str, tmp_path: Pa
     with read(path) as session:
         before = list(session.frames(times))
     contents: list[bytes] = []
-    for _ in range(2):
+    for _ in range(4):  # x264's macroblock tree gives another file every third time
         with degraded(path, unit, limits=Limits(), cancellation=Cancellation()) as changed:
             contents.append(changed.read_bytes())
             with read(changed) as session:
@@ -372,9 +372,8 @@ def test_a_condition_keeps_times_and_changes_pixels(condition: str, tmp_path: Pa
     assert [f.time_s for f in after] == pytest.approx([f.time_s for f in before], abs=1e-3)
     size = {"half": (64, 48), "half-crf32": (64, 48), "crop": (102, 76)}.get(condition, (128, 96))
     assert (info.width, info.height, info.codec) == (*size, "h264")
+    assert len(set(contents)) == 1
     if size == (128, 96):
-        # x264 itself does not repeat itself on pictures as small as the others are.
-        assert contents[0] == contents[1]
         change = np.abs(before[3].pixels.astype(float) - after[3].pixels).mean()
         assert change > 0.5
 

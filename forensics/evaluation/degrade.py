@@ -1,7 +1,8 @@
 """Versions of a file as it would look after a journey: recompressed, shrunk, noisy, cropped.
 
 Every version is a whole H.264 file made by x264 at its default preset from every frame, so that
-what is measured is the codec's own effect over time. `half`, `noise` and `crop` are stored at CRF
+what is measured is the codec's own effect over time; but without its macroblock tree, whose vector
+code gives other files from run to run (docs/log.md). `half`, `noise` and `crop` are stored at CRF
 23: compare them with `crf23`.
 """
 
@@ -114,7 +115,8 @@ def _encode(
             pixels = _even(change(frame.pixels))
             if stream is None:
                 rate = Fraction(min(max(info.frame_rate, 1.0), 240.0)).limit_denominator(1001)
-                stream = out.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+                options = {"crf": str(crf), "x264-params": "mbtree=0"}
+                stream = out.add_stream("libx264", rate=rate, options=options)
                 size = pixels.shape[1], pixels.shape[0]
                 stream.width, stream.height = size
                 stream.pix_fmt = "yuv420p"
