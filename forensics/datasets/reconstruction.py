@@ -24,7 +24,7 @@ from forensics.errors import TrainingError
 from forensics.models.autoencoder import PLANS, Autoencoder
 
 _MULTIPLE = 8  # of which height and width are, for every autoencoder
-_SMALLEST = 0.33  # of a picture's side, before it is drawn again: generators work at 64 to 512 px
+SMALLEST = 0.33  # of a picture's side, before it is drawn again: generators work at 64 to 512 px
 _MODES = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 # Shares of the pairs: of those whose halves are both changed in colour and sharpness, smaller while
@@ -83,7 +83,7 @@ def reconstruct(
     """
     height, width = image.shape[:2]
     real = change(image, rng) if rng.random() < _CHANGED else image
-    scale = rng.uniform(_SMALLEST, 1) if rng.random() < _SMALLER else 1.0
+    scale = rng.uniform(SMALLEST, 1) if rng.random() < _SMALLER else 1.0
     size = max(8, round(width * scale)), max(8, round(height * scale))
     small = np.asarray(cv2.resize(real, size, interpolation=cv2.INTER_AREA), np.uint8)
     drawn = autoencoders.draw(small, rng)

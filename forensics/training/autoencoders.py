@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from forensics.checkpoint import write_whole
-from forensics.datasets.reconstruction import read_autoencoders
+from forensics.datasets.reconstruction import SMALLEST, read_autoencoders
 from forensics.models.autoencoder import PLANS, Autoencoder, Critic, Plan
 from forensics.training.config import TrainConfig
 from forensics.training.process import any_of
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _PATCH, _BATCH = 64, 8
 _POOL = 400  # crops that patches are taken from; every second step one gives way to the next
-_SMALLEST = 0.33  # as `datasets.reconstruction` makes pictures smaller
 _RATE, _CRITIC_RATE, _BETAS = 1e-3, 5e-4, (0.5, 0.99)
 _WARM_UP, _FLOOR = 100, 0.05  # steps; share of the rate at the end
 _ALONE = 0.2  # of the steps before the critic is heard: it would tell apart anything at first
@@ -112,7 +111,7 @@ def _patches(read_real: ReadReal, rng: np.random.Generator) -> Iterator[Tensor]:
 def _smaller(image: Image, rng: np.random.Generator) -> Image:
     """At a random size, of which a patch can be taken."""
     short = min(image.shape[:2])
-    scale = max(rng.uniform(_SMALLEST, 1), _PATCH / short)
+    scale = max(rng.uniform(SMALLEST, 1), _PATCH / short)
     height, width = (max(_PATCH, round(side * scale)) for side in image.shape[:2])
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
