@@ -86,8 +86,9 @@ def _devices() -> list[Finding]:
 
 def _weights() -> list[Finding]:
     def verify(name: str) -> str:
-        card = load_checkpoint(name).card
-        return f"{card.name} {card.version}, weights sha256 {card.weights_sha256} verified"
+        checkpoint = load_checkpoint(name)  # verifies the weights, by the card
+        card = checkpoint.card
+        return f"{card.name} {card.version}, file sha256 {checkpoint.sha256}, weights verified"
 
     from forensics.checkpoint import shipped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from importlib import metadata
@@ -30,8 +31,7 @@ def shipped(
     return weights
 
 
-@pytest.mark.usefixtures("shipped")
-def test_a_sound_installation_passes_every_check() -> None:
+def test_a_sound_installation_passes_every_check(shipped: dict[str, Path]) -> None:
     code, out = doctor("--json")
     document = json.loads(out)
     failed = [finding for finding in document["findings"] if finding["ok"] is False]
@@ -47,6 +47,9 @@ def test_a_sound_installation_passes_every_check() -> None:
         ("weights", "default"),
         ("self-test", "scan"),
     } <= checked
+    (detail,) = (one["detail"] for one in document["findings"] if one["topic"] == "weights")
+    # As reports name it.
+    assert hashlib.sha256(shipped["default"].read_bytes()).hexdigest() in detail
 
 
 def test_damaged_weights_are_found_and_named(shipped: dict[str, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +32,14 @@ def test_the_sample_clip_scores_what_it_scored() -> None:
     np.testing.assert_allclose(person.score.logits, LOGITS, atol=TOLERANCE)
     assert abs(person.score.probability - PROBABILITY) < TOLERANCE
     assert report.verdict.label == "uncertain"
+
+
+def test_the_error_rates_name_the_detector_as_reports_do() -> None:
+    checkpoint = forensics.load_checkpoint()
+    digest = hashlib.sha256(checkpoint.path.read_bytes()).hexdigest()
+    page = CLIP.parents[2] / "docs" / "error-rates.md"
+    assert checkpoint.sha256 == digest
+    assert (
+        f"`default` {checkpoint.card.version} (sha256 of its file `{digest[:12]}…`"
+        in page.read_text(encoding="utf-8")
+    )

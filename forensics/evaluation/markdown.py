@@ -103,7 +103,7 @@ def _protocol(summary: Mapping[str, Any]) -> list[str]:
         f"[{statistics['log_loss_clip']:g}, 1 - {statistics['log_loss_clip']:g}] as Kaggle does; "
         f"ECE: {statistics['ece_bins']} bins of equal width",
         f"- TPR at FPR: {statistics['tpr_at_fpr']}",
-        f"- Weights sha256: `{summary['detector']['sha256']}`",
+        f"- Detector file sha256: `{summary['detector']['sha256']}`",
         f"- Manifest sha256: `{summary['manifest_sha256']}`",
     ]
 
@@ -112,7 +112,7 @@ def _footnote(summary: Mapping[str, Any]) -> list[str]:
     """Beneath each table: what no reader of a copied table may miss."""
     detector, guard = summary["detector"], summary["leak_guard"]
     line = (
-        f"{_text(detector['name'])} {_text(detector['version'])}, weights "
+        f"{_text(detector['name'])} {_text(detector['version'])}, file "
         f"{detector['sha256'][:12]}, manifest {summary['manifest_sha256'][:12]}."
     )
     if guard and guard["state"] != "clear":

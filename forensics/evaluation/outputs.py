@@ -41,7 +41,7 @@ def write_outputs(
     if len(judged):
         detector = summary["detector"]
         note = (
-            f"video level, {len(judged)} files with a probability; weights "
+            f"video level, {len(judged)} files with a probability; file "
             f"{detector['sha256'][:12]}, manifest {summary['manifest_sha256'][:12]}"
         )
         if finding is not None and finding.state != "clear":
