@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from forensics.errors import ConfigError
 from forensics.models import MODELS, build
+from forensics.models.layers import PatchEmbed
 
 # Small members of each family: name, options, image size.
 SMALL: list[tuple[str, dict[str, object], int]] = [
@@ -176,3 +177,17 @@ def test_a_network_of_ones_own_is_built_from_its_class() -> None:
     assert torch.equal(model(torch.ones(2, 3, 8, 8)), torch.full((2,), 2.0))
     with pytest.raises(ConfigError, match=r"MeanColour.*colour"):
         build(MeanColour, {"image_size": 8, "colour": 1})
+
+
+@pytest.mark.parametrize("side", [1, 4, 8])
+def test_patches_are_embedded_as_a_convolution_embeds_them_in_bfloat16_too(side: int) -> None:
+    torch.manual_seed(side)
+    embed = PatchEmbed(24, side, 48).eval()
+    x = torch.randn(7, 24, 16, 16)
+    with torch.no_grad():
+        expected = embed.proj(x).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(embed(x), expected, rtol=1e-5, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = embed(x)
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - expected).abs().max() < 0.02 * expected.abs().max()

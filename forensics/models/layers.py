@@ -69,10 +69,20 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_channels: int, patch_size: int, width: int) -> None:
         super().__init__()
+        self._side = patch_size
         self.proj = nn.Conv2d(in_channels, width, patch_size, patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
+        side = self._side
+        if side == 1:
+            return self.proj(x).flatten(2).transpose(1, 2)
+        # The same as one product: on CPUs with AMX, PyTorch 2.15 computes wrong convolutions in
+        # bfloat16 where kernel and stride are 4 or 8 (docs/log.md).
+        b, c, size, _ = x.shape
+        grid = size // side
+        x = x.reshape(b, c, grid, side, grid, side).permute(0, 2, 4, 1, 3, 5)
+        x = x.reshape(b, grid * grid, c * side * side)
+        return F.linear(x, self.proj.weight.flatten(1), self.proj.bias)
 
 
 def grid_side(image_size: int, patch_size: int) -> int:
