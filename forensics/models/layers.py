@@ -78,11 +78,8 @@ class PatchEmbed(nn.Module):
             return self.proj(x).flatten(2).transpose(1, 2)
         # The same as one product: on CPUs with AMX, PyTorch 2.15 computes wrong convolutions in
         # bfloat16 where kernel and stride are 4 or 8 (docs/log.md).
-        b, c, size, _ = x.shape
-        grid = size // side
-        x = x.reshape(b, c, grid, side, grid, side).permute(0, 2, 4, 1, 3, 5)
-        x = x.reshape(b, grid * grid, c * side * side)
-        return F.linear(x, self.proj.weight.flatten(1), self.proj.bias)
+        weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # in the order of `as_patches`
+        return F.linear(as_patches(x, side), weight, self.proj.bias)
 
 
 def grid_side(image_size: int, patch_size: int) -> int:
